@@ -1,0 +1,39 @@
+# The verbs of this project. Needs Python 3.11+ and make, nothing else: no Redis, no root.
+# `make` alone prints them.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+SECONDS ?=
+BIN := .venv/bin
+
+.PHONY: help run test lint check types contracts clean
+
+help:  ## print the verbs
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+run: .venv/run.stamp  ## run the whole system with simulated nodes and sessions (SECONDS=20: end by itself)
+	@exec $(BIN)/python -m schedsite.demo $(if $(SECONDS),--seconds $(SECONDS))
+
+test: .venv/dev.stamp  ## run the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp  ## check style and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: .venv/dev.stamp  ## check types
+	@SECRET_KEY=types-only $(BIN)/mypy registry pools routing schedsite tests/support
+
+contracts: .venv/dev.stamp  ## check that imports go down the floors
+	@$(BIN)/lint-imports import-contracts.ini
+
+check: lint types contracts test  ## all of the above
+
+clean:  ## remove the virtual environment and all data
+	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# uv installs in a second or two; where it cannot be had, pip does the same in twenty.
+.venv/run.stamp: requirements.txt
+	@sh .ci/venv "$(PYTHON)" requirements.txt && touch $@
+
+.venv/dev.stamp: requirements-dev.txt
+	@sh .ci/venv "$(PYTHON)" requirements-dev.txt && touch $@ .venv/run.stamp

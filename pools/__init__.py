@@ -1,0 +1,1 @@
+"""Pools: which exist, which nodes are in them, who leads."""

@@ -1,0 +1,1 @@
+"""Values and decisions of pools: no framework, I/O, clock or chance."""

@@ -1,0 +1,1 @@
+"""Use-cases of pools: generating as the leader, following as anyone."""

@@ -1,0 +1,114 @@
+"""Following the published configuration, and keeping the pool index in step with nodes and pools.
+
+A configuration is taken only when its (epoch, version) is higher than that of the one in force,
+from whichever way it came first: the push (news) or the poll. What expired in the store stays in
+force here.
+"""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from pools.domain.index import PoolIndex
+from pools.domain.news import News, Published
+from pools.domain.pool import Pool
+from pools.domain.snapshot import EMPTY, PoolConfig, difference, digest
+from pools.services.ports import CatalogStore
+from registry.domain.node import NodeSnapshot
+from registry.services.ports import Clock
+from registry.services.views import NodeViews
+
+log = structlog.get_logger(__name__)
+
+NEWS_WAIT_MS = 5000
+
+
+class PoolSync:
+    """One process's copy of the pools."""
+
+    def __init__(
+        self, catalog: CatalogStore, index: PoolIndex, views: NodeViews, *, clock: Clock
+    ) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._position: str | None = None
+        self._digest = digest(EMPTY)
+        self._listeners: list[Callable[[News], None]] = []
+        self.index = index
+        self.config = EMPTY
+        self.local = False
+        self.applied_at_ms: int | None = None
+        views.subscribe(self._follow_node)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the configuration in force."""
+        return self._digest
+
+    @property
+    def followed(self) -> bool:
+        """Whether what was published has been read, since this process began."""
+        return self._position is not None
+
+    def subscribe(self, listener: Callable[[News], None]) -> None:
+        """Call `listener` with every piece of news that this process reads."""
+        self._listeners.append(listener)
+
+    def apply(self, config: PoolConfig) -> bool:
+        """Put a configuration in force if it is newer; True when it was."""
+        if config.order <= self.config.order:
+            return False
+        before, self.config = self.config, config
+        self._digest = digest(config)
+        if self.local:
+            self.leave_local()
+        elif config.pools != before.pools:
+            self.index.configure(config.pools)
+        self.applied_at_ms = self._clock()
+        log.info(
+            "pool configuration applied",
+            epoch=config.epoch,
+            version=config.version,
+            difference=difference(before, config).summary(),
+        )
+        return True
+
+    def put_local(self, pools: Sequence[Pool]) -> None:
+        """Serve with pools of our own making; the configuration in force stays what it is."""
+        if tuple(pools) == self.index.pools:
+            return
+        self.local = True
+        self.index.configure(pools)
+        log.warning("pools generated locally", pools=len(pools))
+
+    def leave_local(self) -> None:
+        """Serve with the configuration in force again."""
+        self.local = False
+        self.index.configure(self.config.pools)
+        log.info("pools follow the leader again", version=self.config.version)
+
+    async def poll(self) -> None:
+        """Read the published configuration: the safety net under the push."""
+        published = await self._catalog.current()
+        if published is not None:
+            self.apply(published)
+
+    async def follow(self) -> None:
+        """Wait for news once and act on it. To be called again and again."""
+        if self._position is None:
+            # First where the news ends, then the state: nothing falls between the two.
+            position = await self._catalog.position()
+            await self.poll()
+            self._position = position
+        self._position, news = await self._catalog.news(self._position, within_ms=NEWS_WAIT_MS)
+        for item in news:
+            if isinstance(item, Published):
+                self.apply(item.config)
+            for listener in self._listeners:
+                listener(item)
+
+    def _follow_node(self, before: NodeSnapshot | None, after: NodeSnapshot | None) -> None:
+        if after is not None:
+            self.index.put(after.node_id, after.capabilities)
+        elif before is not None:
+            self.index.remove(before.node_id)

@@ -1,0 +1,1 @@
+"""The published pool configuration in Redis."""

@@ -1,0 +1,91 @@
+"""The leader's lease: timing, tenure, and what a candidate does next.
+
+Guaranteed: two candidates with the same timing never both hold a tenure that `stands`, as long as
+the store keeps a lease for its TTL from the moment it received the request. A tenure counts the
+candidate's own monotonic clock from the moment the request was *sent*, less a margin, so a slow
+reply, a paused process or a wall clock that jumps only shortens it.
+
+Not guaranteed: that someone leads at every moment; and a pause between checking a tenure and
+acting on it can outlast it. That is why every publish carries the epoch and the store refuses
+stale ones: the tenure saves work, the epoch saves correctness.
+"""
+
+from dataclasses import dataclass
+
+from registry.domain.errors import InvalidTiming
+
+MARGIN_PERCENT = 10
+"""Share of the TTL kept as a margin for clocks that run at slightly different speeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTiming:
+    """How long a lease lasts and how often it is renewed, in ms."""
+
+    ttl_ms: int
+    renew_ms: int
+
+    def __post_init__(self) -> None:
+        if self.ttl_ms < 100:
+            raise InvalidTiming(
+                f"SCHED_LEADER_TTL_MS is {self.ttl_ms}; a lease needs at least 100 ms"
+            )
+        if self.renew_ms <= 0 or self.renew_ms + self.retry_ms >= self.window_ms:
+            raise InvalidTiming(
+                f"SCHED_LEADER_RENEW_MS is {self.renew_ms}; it must be positive and leave room for"
+                f" one retry within the {self.window_ms} ms that a lease of SCHED_LEADER_TTL_MS"
+                f" ({self.ttl_ms}) lasts less its margin: try {self.ttl_ms // 6}"
+            )
+
+    @property
+    def window_ms(self) -> int:
+        """How long a holder may believe in its lease after sending the request."""
+        return self.ttl_ms - self.ttl_ms * MARGIN_PERCENT // 100
+
+    @property
+    def retry_ms(self) -> int:
+        """Pause before a renewal that got no answer is tried again."""
+        return max(self.renew_ms // 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Another candidate leads; its lease ends in `remaining_ms` unless renewed."""
+
+    instance_id: str
+    epoch: int
+    remaining_ms: int
+
+
+Acquisition = Granted | Held
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """The right to lead under `epoch`, until `until_ms` on the holder's own monotonic clock."""
+
+    epoch: int
+    until_ms: int
+
+    def stands(self, *, now_ms: int) -> bool:
+        return now_ms < self.until_ms
+
+
+def tenure(epoch: int, *, sent_ms: int, timing: LeaseTiming) -> Tenure:
+    """The tenure that a grant or renewal gives when its request was sent at `sent_ms`."""
+    return Tenure(epoch, sent_ms + timing.window_ms)
+
+
+def standby_ms(remaining_ms: int, *, timing: LeaseTiming, chance: float) -> int:
+    """How long a standby waits: the known expiry plus jitter (`chance` from 0 to 1).
+
+    The jitter spreads candidates that all know the same expiry; a tenth of the renewal interval
+    keeps takeover well under a fifth of a lease.
+    """
+    jitter_ms = int(chance * max(timing.renew_ms // 10, 10))
+    return max(remaining_ms, 0) + 1 + jitter_ms

@@ -1,0 +1,327 @@
+"""The nodes whose sockets this instance holds: register, heartbeat, drain, lose; and the sync.
+
+`Membership` owns every local node connection and keeps three things in step: the node's keys in
+the store, its snapshot for everyone, and this instance's `NodeViews`. `sync` is one round of
+following everyone else.
+
+Not promised: that a node's view elsewhere is newer than one sync interval.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from registry.domain.capability import Capabilities
+from registry.domain.errors import StoreUnavailable
+from registry.domain.node import (
+    IDLE,
+    FailureWindow,
+    Hardware,
+    Liveness,
+    NodeEvent,
+    NodeLoad,
+    NodeSnapshot,
+    NodeStatus,
+    advance,
+)
+from registry.domain.ownership import Conflict, Gone, Position
+from registry.services.ports import Clock, NodeStore
+from registry.services.views import NodeViews
+
+log = structlog.get_logger(__name__)
+
+
+class NodeLink(Protocol):
+    """The socket of a node."""
+
+    def send(self, frame: bytes) -> bool:
+        """Hand a frame to the socket; False when it is closing or too far behind."""
+
+    def close(self, code: int, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a node said of itself, already checked."""
+
+    node_id: str
+    capabilities: Capabilities
+    max_concurrent_jobs: int
+    accept_public_jobs: bool
+    version: str
+    platform: str
+    hardware: Hardware
+    labels: Mapping[str, str]
+    registered_at_ms: int
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells a reconnecting node from another machine with the same id."""
+        identity = msgspec.json.encode((self.platform, self.hardware))
+        return hashlib.blake2b(identity, digest_size=12).hexdigest()
+
+
+@dataclass(slots=True)
+class LocalNode:
+    """A node connected to this instance."""
+
+    link: NodeLink
+    snapshot: NodeSnapshot
+    fingerprint: str
+    heard_ms: int
+    load: NodeLoad = IDLE
+    failures: FailureWindow = field(default_factory=FailureWindow)
+
+    @property
+    def capacity(self) -> int:
+        """Slots open to reservations: none while the node drains."""
+        draining = self.snapshot.status is NodeStatus.DRAINING
+        return 0 if draining else self.snapshot.max_concurrent_jobs
+
+
+REPLACED = 4409
+SILENT = 4408
+"""Close codes; `routing.domain.errors.CloseCode` has them all."""
+
+
+class Membership:
+    """This instance's part of the cluster's nodes."""
+
+    def __init__(
+        self,
+        store: NodeStore,
+        views: NodeViews,
+        *,
+        instance_id: str,
+        liveness: Liveness,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self.views = views
+        self._instance_id = instance_id
+        self._liveness = liveness
+        self._clock = clock
+        self._local: dict[str, LocalNode] = {}
+        self._fresh_loads: dict[str, NodeLoad] = {}
+        self._position: Position | None = None
+        self._synced_at_ms: int | None = None
+        self.full_syncs = 0
+
+    @property
+    def synced_at_ms(self) -> int | None:
+        """When the views last matched the store, on this process's clock; None before the first."""
+        return self._synced_at_ms
+
+    def local(self, node_id: str) -> LocalNode | None:
+        return self._local.get(node_id)
+
+    def local_nodes(self) -> list[LocalNode]:
+        return list(self._local.values())
+
+    async def register(self, registration: Registration, link: NodeLink) -> LocalNode | Conflict:
+        """Make `link` the node's one owning connection, and tell everyone what the node can do."""
+        node_id = registration.node_id
+        view = self.views.get(node_id)
+        claim = await self._store.claim(
+            node_id,
+            fingerprint=registration.fingerprint,
+            floor=view.snapshot.connection_epoch if view else 0,
+            capacity=registration.max_concurrent_jobs,
+        )
+        if isinstance(claim, Conflict):
+            return claim
+        before = NodeStatus.DRAINING if claim.draining else NodeStatus.REGISTERING
+        snapshot = NodeSnapshot(
+            node_id=node_id,
+            instance_id=self._instance_id,
+            connection_epoch=claim.epoch,
+            revision=0,
+            status=advance(before, NodeEvent.REGISTERED),
+            max_concurrent_jobs=registration.max_concurrent_jobs,
+            accept_public_jobs=registration.accept_public_jobs,
+            capability_by_type=registration.capabilities.capability_by_type,
+            language_capabilities=registration.capabilities.language_capabilities,
+            registered_at_ms=registration.registered_at_ms,
+            version=registration.version,
+            platform=registration.platform,
+            hardware=registration.hardware,
+            labels=dict(registration.labels),
+        )
+        node = LocalNode(link, snapshot, registration.fingerprint, heard_ms=self._clock())
+        self._replace_local(node_id, node)
+        self.views.put(snapshot)
+        try:
+            await self._store.put(snapshot)
+        except StoreUnavailable:
+            # It is claimed: the next round of `sync` writes what is missing.
+            self._position = None
+        log.info(
+            "node registered",
+            node_id=node_id,
+            instance_id=self._instance_id,
+            connection_epoch=claim.epoch,
+            taken_from=claim.previous_instance or None,
+        )
+        return node
+
+    def heard(self, node: LocalNode) -> None:
+        """Note that the node's socket said something."""
+        node.heard_ms = self._clock()
+
+    async def heartbeat(
+        self, node: LocalNode, *, load: NodeLoad, capabilities: Capabilities | None
+    ) -> bool:
+        """Take a heartbeat: prolong presence, note the load, tell changed capabilities.
+
+        False when another connection owns the node by now; the caller's socket was closed.
+        """
+        node.load = load
+        self._fresh_loads[node.snapshot.node_id] = load
+        self.views.set_load(node.snapshot.node_id, load)
+        if not await self._keep(node):
+            return False
+        if capabilities is not None and capabilities != node.snapshot.capabilities:
+            await self._revise(
+                node,
+                capability_by_type=capabilities.capability_by_type,
+                language_capabilities=capabilities.language_capabilities,
+            )
+        return True
+
+    async def record_outcome(self, node: LocalNode, *, succeeded: bool) -> None:
+        """Count a job's outcome into the failure window; degrades or restores the node."""
+        node.failures.add(succeeded=succeeded)
+        status = node.snapshot.status
+        if node.failures.tripped and status is NodeStatus.READY:
+            await self._step(node, NodeEvent.FAILED_OFTEN)
+        elif not node.failures.tripped and status is NodeStatus.DEGRADED:
+            await self._step(node, NodeEvent.RECOVERED)
+
+    async def drain(self, node_id: str, *, draining: bool) -> bool:
+        """Close or open a node's slots, at once and across its reconnects. False when unknown."""
+        view = self.views.get(node_id)
+        if view is None:
+            return False
+        await self._store.set_draining(
+            node_id, draining=draining, capacity=view.snapshot.max_concurrent_jobs
+        )
+        return True
+
+    async def follow_drain(self, node: LocalNode, *, draining: bool) -> None:
+        """Show in a local node's status what `drain` has set, wherever that was done."""
+        node.failures = FailureWindow()
+        await self._step(node, NodeEvent.DRAIN if draining else NodeEvent.RESUME)
+
+    async def lose(self, node: LocalNode) -> bool:
+        """The node's socket is gone: give the node up. False when another connection has it."""
+        node_id, epoch = node.snapshot.node_id, node.snapshot.connection_epoch
+        if self._local.get(node_id) is node:
+            del self._local[node_id]
+            self._fresh_loads.pop(node_id, None)
+        if self.views.remove(node_id, epoch=epoch):
+            log.info("node lost", node_id=node_id, connection_epoch=epoch)
+        try:
+            if not await self._store.drop(node_id, epoch=epoch):
+                return False
+            await self._store.remove(node_id, epoch=epoch)
+        except StoreUnavailable as error:
+            # Its keys run out by themselves, and the leader's sweep removes the snapshot.
+            log.warning("node not removed from the store", node_id=node_id, reason=str(error))
+        return True
+
+    def close_silent(self) -> None:
+        """Close sockets of nodes that said nothing for a presence TTL (half-open connections)."""
+        oldest_ms = self._clock() - self._liveness.presence_ttl_ms
+        for node in self.local_nodes():
+            if node.heard_ms < oldest_ms:
+                node.link.close(SILENT, "no heartbeat within the presence TTL")
+
+    async def sync(self) -> None:
+        """One round: tell our fresh loads, follow everyone's changes, catch up after a gap."""
+        loads, self._fresh_loads = self._fresh_loads, {}
+        if loads:
+            await self._store.publish_loads(loads)
+        if self._position is None:
+            await self._sync_everything()
+        else:
+            changes = await self._store.changes(self._position)
+            if changes.complete:
+                self._apply(changes.nodes, changes.loads)
+                self._position = changes.position
+            else:
+                await self._sync_everything()
+        self._synced_at_ms = self._clock()
+
+    async def sweep(self) -> int:
+        """Remove snapshots of nodes that no living connection backs. The leader's turn."""
+        remote = [v.snapshot for v in self.views if v.snapshot.node_id not in self._local]
+        present = await self._store.present([snapshot.node_id for snapshot in remote])
+        absent = [snapshot for snapshot in remote if snapshot.node_id not in present]
+        for snapshot in absent:
+            await self._store.remove(snapshot.node_id, epoch=snapshot.connection_epoch)
+        return len(absent)
+
+    async def _sync_everything(self) -> None:
+        position, snapshots = await self._store.everything()
+        self.full_syncs += 1
+        stored = {snapshot.node_id: snapshot for snapshot in snapshots}
+        self._apply(snapshots, {})
+        for view in self.views:
+            node_id = view.snapshot.node_id
+            if node_id not in stored and node_id not in self._local:
+                self.views.remove(node_id, epoch=view.snapshot.connection_epoch)
+        for node in self.local_nodes():
+            known = stored.get(node.snapshot.node_id)
+            if known is None or known.order < node.snapshot.order:
+                await self._restore(node)
+        self._position = position
+
+    async def _restore(self, node: LocalNode) -> None:
+        if await self._keep(node):
+            await self._store.put(node.snapshot)
+
+    def _apply(self, nodes: Sequence[NodeSnapshot | Gone], loads: Mapping[str, NodeLoad]) -> None:
+        for news in nodes:
+            if isinstance(news, Gone):
+                self.views.remove(news.node_id, epoch=news.connection_epoch)
+                continue
+            self.views.put(news)
+            ours = self._local.get(news.node_id)
+            if ours is not None and news.connection_epoch > ours.snapshot.connection_epoch:
+                ours.link.close(REPLACED, "a newer connection of this node took over")
+        for node_id, load in loads.items():
+            if node_id not in self._local:
+                self.views.set_load(node_id, load)
+
+    async def _keep(self, node: LocalNode) -> bool:
+        kept = await self._store.keep(
+            node.snapshot.node_id,
+            epoch=node.snapshot.connection_epoch,
+            fingerprint=node.fingerprint,
+            capacity=node.capacity,
+        )
+        if not kept:
+            node.link.close(REPLACED, "a newer connection of this node took over")
+        return kept
+
+    async def _step(self, node: LocalNode, event: NodeEvent) -> None:
+        status = advance(node.snapshot.status, event)
+        if status is not node.snapshot.status:
+            log.info("node status", node_id=node.snapshot.node_id, status=status, event_word=event)
+            await self._revise(node, status=status)
+
+    async def _revise(self, node: LocalNode, **changes: object) -> None:
+        revision = node.snapshot.revision + 1
+        node.snapshot = msgspec.structs.replace(node.snapshot, revision=revision, **changes)
+        self.views.put(node.snapshot)
+        await self._store.put(node.snapshot)
+
+    def _replace_local(self, node_id: str, node: LocalNode) -> None:
+        before = self._local.get(node_id)
+        self._local[node_id] = node
+        if before is not None and before.link is not node.link:
+            before.link.close(REPLACED, "a newer connection of this node took over")

@@ -1,0 +1,83 @@
+"""The nodes as this instance sees them, in memory, and who wants to know when that changes.
+
+Reading is O(1) and touches no store. Views follow `nodes:all` within one sync interval; a node
+registered here is seen at once. A view is not a promise: the reservation on the node's own slots
+decides.
+"""
+
+from collections.abc import Callable, Iterator
+
+from registry.domain.node import IDLE, NodeLoad, NodeSnapshot, NodeStatus
+
+
+class NodeView:
+    """One node: its snapshot, its last load, and how many reservations it was last seen to hold."""
+
+    __slots__ = ("load", "reserved", "snapshot")
+
+    def __init__(self, snapshot: NodeSnapshot) -> None:
+        self.snapshot = snapshot
+        self.load: NodeLoad = IDLE
+        self.reserved = 0
+
+    @property
+    def ready(self) -> bool:
+        return self.snapshot.status is NodeStatus.READY
+
+
+Listener = Callable[[NodeSnapshot | None, NodeSnapshot | None], None]
+"""Called with the snapshot before and after; None where the node was not, or is no more, there."""
+
+
+class NodeViews:
+    """All nodes by id."""
+
+    def __init__(self) -> None:
+        self._views: dict[str, NodeView] = {}
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def get(self, node_id: str) -> NodeView | None:
+        return self._views.get(node_id)
+
+    def __iter__(self) -> Iterator[NodeView]:
+        return iter(list(self._views.values()))
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def put(self, snapshot: NodeSnapshot) -> bool:
+        """Take a snapshot over unless a newer one is known; True when it changed something."""
+        view = self._views.get(snapshot.node_id)
+        if view is None:
+            self._views[snapshot.node_id] = NodeView(snapshot)
+            self._tell(None, snapshot)
+            return True
+        before = view.snapshot
+        if snapshot.order <= before.order:
+            return False
+        view.snapshot = snapshot
+        if snapshot.connection_epoch != before.connection_epoch:
+            view.load, view.reserved = IDLE, 0
+        self._tell(before, snapshot)
+        return True
+
+    def remove(self, node_id: str, *, epoch: int) -> bool:
+        """Forget a node, unless a newer connection of it is known."""
+        view = self._views.get(node_id)
+        if view is None or view.snapshot.connection_epoch > epoch:
+            return False
+        del self._views[node_id]
+        self._tell(view.snapshot, None)
+        return True
+
+    def set_load(self, node_id: str, load: NodeLoad) -> None:
+        view = self._views.get(node_id)
+        if view is not None:
+            view.load, view.reserved = load, load.reserved
+
+    def _tell(self, before: NodeSnapshot | None, after: NodeSnapshot | None) -> None:
+        for listener in self._listeners:
+            listener(before, after)

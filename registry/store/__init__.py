@@ -1,0 +1,1 @@
+"""The registry's state in Redis, and the ground every other store stands on."""

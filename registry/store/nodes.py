@@ -1,0 +1,188 @@
+"""Nodes in Redis: ownership, presence and snapshots, and the two streams that tell of changes."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from registry.domain.node import NodeLoad, NodeSnapshot
+from registry.domain.ownership import Changes, Claim, Claimed, Conflict, Gone, Position
+from registry.store.connection import Connection
+from registry.store.keys import Keys
+from registry.store.scripts import load_scripts
+from registry.store.streams import BATCH, Entry, last_id, read_entries
+
+SCRIPTS = load_scripts(Path(__file__).parent / "lua")
+_snapshot = msgspec.json.Decoder(NodeSnapshot)
+_loads = msgspec.json.Decoder(dict[str, NodeLoad])
+
+
+class RedisNodeStore:
+    """Implements `NodeStore` for one instance."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        *,
+        instance_id: str,
+        owner_ttl_ms: int,
+        presence_ttl_ms: int,
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._instance_id = instance_id
+        self._owner_ttl_ms = owner_ttl_ms
+        self._presence_ttl_ms = presence_ttl_ms
+
+    async def claim(self, node_id: str, *, fingerprint: str, floor: int, capacity: int) -> Claim:
+        reply = await self._connection.run(
+            SCRIPTS["claim_node"],
+            [*self._ownership(node_id), self._keys.node_identity(node_id)],
+            [
+                self._instance_id,
+                fingerprint,
+                floor,
+                capacity,
+                self._owner_ttl_ms,
+                self._presence_ttl_ms,
+            ],
+        )
+        if reply.word == "conflict":
+            return Conflict()
+        previous_instance = reply.text(1).rpartition("|")[0]
+        return Claimed(reply.integer(0), previous_instance, draining=reply.text(2) == "1")
+
+    async def keep(self, node_id: str, *, epoch: int, fingerprint: str, capacity: int) -> bool:
+        reply = await self._connection.run(
+            SCRIPTS["keep_node"],
+            [*self._ownership(node_id), self._keys.node_identity(node_id)],
+            [
+                self._owner(epoch),
+                epoch,
+                fingerprint,
+                capacity,
+                self._owner_ttl_ms,
+                self._presence_ttl_ms,
+            ],
+        )
+        return reply.word == "kept"
+
+    async def drop(self, node_id: str, *, epoch: int) -> bool:
+        reply = await self._connection.run(
+            SCRIPTS["drop_node"], self._ownership(node_id), [self._owner(epoch)]
+        )
+        return reply.word == "dropped"
+
+    async def put(self, snapshot: NodeSnapshot) -> bool:
+        reply = await self._connection.run(
+            SCRIPTS["put_snapshot"],
+            self._snapshots(),
+            [
+                snapshot.node_id,
+                snapshot.connection_epoch,
+                snapshot.revision,
+                msgspec.json.encode(snapshot),
+            ],
+        )
+        return reply.word == "put"
+
+    async def remove(self, node_id: str, *, epoch: int) -> bool:
+        reply = await self._connection.run(
+            SCRIPTS["remove_snapshot"], self._snapshots(), [node_id, epoch]
+        )
+        return reply.word == "removed"
+
+    async def set_draining(self, node_id: str, *, draining: bool, capacity: int) -> None:
+        await self._connection.run(
+            SCRIPTS["drain_node"],
+            [self._keys.node_presence(node_id), self._keys.node_identity(node_id)],
+            [int(draining), capacity],
+        )
+
+    async def present(self, node_ids: Sequence[str]) -> set[str]:
+        # One command a key: in a cluster each node's keys live in their own slot.
+        answers = await asyncio.gather(
+            *(
+                self._connection.call("EXISTS", self._keys.node_presence(node_id))
+                for node_id in node_ids
+            )
+        )
+        return {node_id for node_id, exists in zip(node_ids, answers, strict=True) if exists}
+
+    async def everything(self) -> tuple[Position, list[NodeSnapshot]]:
+        # The position is read before the hash: a change in between is seen twice, never missed.
+        sequence, changes, loads = await asyncio.gather(
+            self._connection.call("GET", self._keys.node_sequence),
+            last_id(self._connection, self._keys.node_changes),
+            last_id(self._connection, self._keys.node_loads),
+        )
+        raw = await self._connection.call("HVALS", self._keys.nodes)
+        position = Position(changes, loads, int(sequence or 0))
+        return position, [_snapshot.decode(value) for value in raw]
+
+    async def changes(self, since: Position) -> Changes:
+        streams = {self._keys.node_changes: since.changes, self._keys.node_loads: since.loads}
+        sequence, found = await asyncio.gather(
+            self._connection.call("GET", self._keys.node_sequence),
+            read_entries(self._connection, streams),
+        )
+        changes = found.get(self._keys.node_changes, [])
+        loads = found.get(self._keys.node_loads, [])
+        numbers = [int(entry.fields[b"n"]) for entry in changes]
+        reached = numbers[-1] if numbers else since.sequence
+        return Changes(
+            position=Position(
+                changes[-1].id if changes else since.changes,
+                loads[-1].id if loads else since.loads,
+                reached,
+            ),
+            complete=_gapless(numbers, since=since.sequence, told=int(sequence or 0)),
+            nodes=[_news(entry) for entry in changes],
+            loads={
+                node_id: load
+                for entry in loads
+                for node_id, load in _loads.decode(entry.fields[b"loads"]).items()
+            },
+        )
+
+    async def publish_loads(self, loads: Mapping[str, NodeLoad]) -> None:
+        await self._connection.call(
+            "XADD",
+            self._keys.node_loads,
+            "MAXLEN",
+            "~",
+            1000,
+            "*",
+            "loads",
+            msgspec.json.encode(loads),
+        )
+
+    def _owner(self, epoch: int) -> str:
+        return f"{self._instance_id}|{epoch}"
+
+    def _ownership(self, node_id: str) -> list[str]:
+        return [self._keys.node_owner(node_id), self._keys.node_presence(node_id)]
+
+    def _snapshots(self) -> list[str]:
+        return [self._keys.nodes, self._keys.node_changes, self._keys.node_sequence]
+
+
+def _gapless(numbers: list[int], *, since: int, told: int) -> bool:
+    """Whether a read gave every change after `since`; `told` is the count taken just before it.
+
+    A server that lost its data counts from the start, and where its clock went back its changes
+    have ids below the position of a reader, who then never sees them.
+    """
+    reached = since + len(numbers)
+    if numbers != list(range(since + 1, reached + 1)):
+        return False
+    return since <= told and (told <= reached or len(numbers) == BATCH)
+
+
+def _news(entry: Entry) -> NodeSnapshot | Gone:
+    put = entry.fields.get(b"put")
+    if put is not None:
+        return _snapshot.decode(put)
+    return Gone(entry.fields[b"gone"].decode(), int(entry.fields[b"epoch"]))

@@ -1,0 +1,1 @@
+"""Dispatch: sessions, jobs, reservations, delivery between instances."""

@@ -1,0 +1,1 @@
+"""The WebSocket edges: frames in and out, no rules."""

@@ -1,0 +1,152 @@
+"""`/ws/node`: a node registers, tells how it is, takes jobs and returns results."""
+
+import time
+
+import structlog
+
+from registry.domain.errors import InvalidIdentifier
+from registry.domain.ids import check_identifier, split_job_id
+from registry.domain.node import NodeLoad
+from registry.domain.ownership import Conflict
+from registry.services.membership import LocalNode, Registration
+from routing.consumers.base import SocketConsumer
+from routing.domain import wire
+from routing.domain.errors import ErrorCode, InvalidMessage
+from routing.wiring import Routing
+
+log = structlog.get_logger(__name__)
+
+
+class NodeConsumer(SocketConsumer):
+    """The socket of one node."""
+
+    def __init__(self, routing: Routing) -> None:
+        super().__init__(routing)
+        self._node: LocalNode | None = None
+
+    def refusal(self) -> str | None:
+        return self.routing.access.refuse_node()
+
+    async def frame(self, data: str | bytes) -> None:
+        message, fields = wire.NODE_FRAMES.decode(data)
+        if isinstance(message, wire.NodeRegister):
+            await self._register(message)
+            return
+        node = self._registered(message)
+        self.routing.membership.heard(node)
+        match message:
+            case wire.JobResult():
+                _check_job(message.job_id, message.session_id, message.utterance_index)
+                await self.routing.completion.result(node, message, fields)
+            case wire.NodeHeartbeat():
+                await self._heartbeat(node, message)
+            case wire.JobStarted():
+                _check_job(message.job_id, message.session_id)
+                if self._holds(node, message):
+                    await self.routing.jobs.start(message.job_id, attempt=message.attempt_id)
+            case wire.AsrPartial():
+                _check_job(message.job_id, message.session_id, message.utterance_index)
+                await self.routing.completion.partial(node, message, fields)
+            case wire.NodeError():
+                log.warning(
+                    "node error",
+                    node_id=message.node_id,
+                    code=message.code[:64],
+                    reason=message.message[:500],
+                )
+            case wire.JobAck():
+                _check_job(message.job_id, message.session_id)
+
+    async def closed(self) -> None:
+        node, self._node = self._node, None
+        if node is None:
+            return
+        if await self.routing.membership.lose(node):
+            await self.routing.retries.node_left(node.snapshot.node_id)
+
+    async def _register(self, message: wire.NodeRegister) -> None:
+        node_id = message.node_id or self.routing.new_node_id()
+        if self._node is not None and message.node_id not in (None, self._node.snapshot.node_id):
+            self.refuse(
+                ErrorCode.NODE_ID_CONFLICT,
+                f"this socket is registered as {self._node.snapshot.node_id} already;"
+                " open another one for another node",
+            )
+            return
+        if self._node is not None:
+            node_id = self._node.snapshot.node_id
+        registration = self._registration(message, node_id)
+        outcome = await self.routing.membership.register(registration, self)
+        if isinstance(outcome, Conflict):
+            self.refuse(
+                ErrorCode.NODE_ID_CONFLICT,
+                f"a living node with other hardware is registered as {node_id};"
+                " choose another node_id, or send null to be given one",
+            )
+            return
+        self._node = outcome
+        self.send(
+            wire.node_register_ack(
+                node_id, message="registered", status=outcome.snapshot.status.value
+            )
+        )
+        running = {(job.job_id, job.attempt_id) for job in message.running_jobs or ()}
+        await self.routing.retries.node_joined(outcome, running)
+
+    def _registration(self, message: wire.NodeRegister, node_id: str) -> Registration:
+        try:
+            check_identifier(node_id, what="node_id")
+        except InvalidIdentifier as error:
+            raise InvalidMessage(f"node_register: {error}") from None
+        wire.check_schema_version(message)
+        return Registration(
+            node_id=node_id,
+            capabilities=wire.capabilities_of(message),
+            max_concurrent_jobs=message.max_concurrent_jobs or self.routing.default_capacity,
+            accept_public_jobs=message.accept_public_jobs,
+            version=message.version,
+            platform=message.platform,
+            hardware=message.hardware,
+            labels=message.labels or {},
+            registered_at_ms=time.time_ns() // 1_000_000,
+        )
+
+    async def _heartbeat(self, node: LocalNode, message: wire.NodeHeartbeat) -> None:
+        capabilities = wire.capabilities_of(message, before=node.snapshot.capabilities)
+        usage = message.resource_usage
+        held = await self.routing.slots.held(node.snapshot.node_id)
+        load = NodeLoad(
+            cpu_percent=usage.cpu_percent,
+            mem_percent=usage.mem_percent,
+            gpu_percent=usage.gpu_percent,
+            gpu_mem_percent=usage.gpu_mem_percent,
+            running_jobs=usage.running_jobs,
+            reserved=len(held),
+        )
+        if await self.routing.membership.heartbeat(node, load=load, capabilities=capabilities):
+            await self.routing.waiting.fill(node)
+
+    def _registered(self, message: wire.Message) -> LocalNode:
+        if self._node is None:
+            raise InvalidMessage("send node_register first")
+        claimed = getattr(message, "node_id", None)
+        if claimed != self._node.snapshot.node_id:
+            raise InvalidMessage(
+                f"node_id is {str(claimed)[:64]!r},"
+                f" but this socket is registered as {self._node.snapshot.node_id}"
+            )
+        return self._node
+
+    def _holds(self, node: LocalNode, message: wire.JobStarted) -> bool:
+        return self.routing.assignment.holds(
+            node.snapshot.node_id, message.job_id, message.attempt_id
+        )
+
+
+def _check_job(job_id: str, session_id: str, utterance_index: int | None = None) -> None:
+    try:
+        session, index = split_job_id(job_id)
+    except InvalidIdentifier as error:
+        raise InvalidMessage(f"job_id: {error}") from None
+    if session != session_id or utterance_index not in (None, index):
+        raise InvalidMessage("job_id, session_id and utterance_index do not belong together")

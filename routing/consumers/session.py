@@ -1,0 +1,152 @@
+"""`/ws/session`: a session opens or resumes, sends utterances and gets their results."""
+
+import time
+from typing import Any
+
+from registry.domain.errors import InvalidIdentifier
+from registry.domain.ids import check_identifier, job_id
+from routing.consumers.base import SocketConsumer
+from routing.domain import wire
+from routing.domain.errors import CloseCode, ErrorCode, InvalidSession
+from routing.domain.outcome import ResumeRefused
+from routing.services.intake import Refused
+from routing.services.sessions import Init, Session
+from routing.wiring import Routing
+
+DEFAULT_TENANT = "default"
+
+
+class SessionConsumer(SocketConsumer):
+    """The socket of one session."""
+
+    def __init__(self, routing: Routing) -> None:
+        super().__init__(routing)
+        self._session: Session | None = None
+
+    def refusal(self) -> str | None:
+        return self.routing.access.refuse_session()
+
+    async def frame(self, data: str | bytes) -> None:
+        message, fields = wire.SESSION_FRAMES.decode(data)
+        if isinstance(message, wire.SessionInit):
+            await self._init(message)
+            return
+        session = self._held(message)
+        match message:
+            case wire.Utterance():
+                await self._utterance(session, message, fields)
+            case wire.ResultAck():
+                await self.routing.sessions.acknowledge(session, seq=message.seq)
+            case wire.UtteranceCancel():
+                await self._cancel(session, message)
+            case wire.ClientHeartbeat():
+                self.send(wire.server_heartbeat(session.session_id, timestamp_ms=_now_ms()))
+            case wire.SessionClose():
+                await self._close_session(session, message)
+
+    async def closed(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self.routing.sessions.detach(session, self)
+
+    async def _init(self, message: wire.SessionInit) -> None:
+        if self._session is not None:
+            raise InvalidSession(
+                f"this socket holds {self._session.session_id} already; open another one"
+            )
+        trace_id = message.trace_id or self.routing.new_trace_id()
+        if message.resume is not None:
+            await self._resume(message.resume, trace_id)
+            return
+        init = Init(
+            src_lang=message.src_lang,
+            tgt_lang=message.tgt_lang,
+            tenant=message.tenant_id or DEFAULT_TENANT,
+            trace_id=trace_id,
+            platform=message.platform,
+            client_version=message.client_version,
+        )
+        session, token = await self.routing.sessions.open(init, self)
+        self._session = session
+        self._acknowledge_init(session, trace_id, token, resumed=False)
+
+    async def _resume(self, resume: wire.Resume, trace_id: str) -> None:
+        try:
+            check_identifier(resume.session_id, what="session_id")
+        except InvalidIdentifier as error:
+            raise InvalidSession(str(error)) from None
+        outcome = await self.routing.sessions.resume(
+            resume.session_id, resume.token, last_seq=resume.last_seq, link=self
+        )
+        if isinstance(outcome, ResumeRefused):
+            if outcome.forbidden:
+                self.refuse(ErrorCode.UNAUTHORIZED, "the resume token is not this session's")
+                return
+            raise InvalidSession("the session is closed or was forgotten; start a new one")
+        session, previous_instance = outcome
+        self._session = session
+        self._acknowledge_init(session, trace_id, resume.token, resumed=True)
+        await self.routing.sessions.catch_up(session)
+        await self.routing.handover.take_over(session, previous_instance)
+
+    def _acknowledge_init(
+        self, session: Session, trace_id: str, token: str, *, resumed: bool
+    ) -> None:
+        self.send(
+            wire.session_init_ack(
+                session.session_id,
+                message="session resumed" if resumed else "session opened",
+                trace_id=trace_id,
+                resume_token=token,
+                resumed=resumed,
+            )
+        )
+
+    async def _utterance(
+        self, session: Session, message: wire.Utterance, fields: wire.Fields
+    ) -> None:
+        outcome = await self.routing.intake.submit(session, message, fields)
+        index = message.utterance_index
+        if isinstance(outcome, Refused):
+            more: dict[str, Any] = {"details": outcome.details} if outcome.details else {}
+            self.refuse(
+                outcome.code,
+                outcome.message,
+                session_id=session.session_id,
+                utterance_index=index,
+                job_id=job_id(session.session_id, index),
+                **more,
+            )
+            return
+        self.send(
+            wire.utterance_ack(
+                session.session_id, index, job_id=outcome.job_id, status=outcome.status
+            )
+        )
+
+    async def _cancel(self, session: Session, message: wire.UtteranceCancel) -> None:
+        # What has ended already has had its one terminal message: nothing to say again.
+        await self.routing.completion.cancel(
+            job_id(session.session_id, message.utterance_index), reason="by the session"
+        )
+
+    async def _close_session(self, session: Session, message: wire.SessionClose) -> None:
+        for open_job in await self.routing.sessions.close(session):
+            await self.routing.completion.cancel(open_job, reason="the session closed")
+        self.send(wire.session_close_ack(session.session_id))
+        self.close(CloseCode.NORMAL, "session closed")
+
+    def _held(self, message: wire.Message) -> Session:
+        if self._session is None:
+            raise InvalidSession("send session_init first")
+        claimed = getattr(message, "session_id", None)
+        if claimed != self._session.session_id:
+            raise InvalidSession(
+                f"session_id is {str(claimed)[:64]!r},"
+                f" but this socket holds {self._session.session_id}"
+            )
+        return self._session
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

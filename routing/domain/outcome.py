@@ -1,0 +1,161 @@
+"""What the stores answer: each step's result as a value. Losing a race is one of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+
+class Brief(msgspec.Struct, frozen=True):
+    """What every attempt of a job needs to know beside its payload. Written once, at accept."""
+
+    src: str
+    tgt: str
+    priority: int
+    tenant: str
+    trace_id: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The job is written. Both times are the server's."""
+
+    accepted_ms: int
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """The session is unknown to the store, or was closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyOpen:
+    """The session has as many unfinished jobs as it may have."""
+
+
+Acceptance = Accepted | Duplicate | SessionClosed | TooManyOpen
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A slot is held on the node, whose socket `instance_id` has. `fresh` unless it was before."""
+
+    instance_id: str
+    count: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGone:
+    """No living connection owns the node."""
+
+
+Reservation = Reserved | Full | NodeGone
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job ended here and now, as message `seq` of its session."""
+
+    seq: int
+    instance_id: str
+    attempt: int
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The job ended before, moved on to another attempt, or is not known: nothing was changed.
+
+    Where it has ended, `seq` and `instance_id` say as which message, and who holds its session.
+    """
+
+    why: str
+    seq: int = 0
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The next attempt may begin."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """No attempt is left. `history` is one entry per attempt: attempt, node, reason."""
+
+    history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as the store has it. `payload` is gone once it has ended."""
+
+    job_id: str
+    state: str
+    attempt: int
+    node_id: str
+    deadline_ms: int
+    accepted_ms: int
+    brief: Brief
+    payload: bytes | None
+    history: list[dict[str, Any]]
+    seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The session is ours from now on. `seq` is its last terminal message so far."""
+
+    epoch: int
+    seq: int
+    previous_instance: str
+    init: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRefused:
+    """`forbidden`: the token is not the session's; else the session is unknown or closed."""
+
+    forbidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A command for the instance whose inbox it lies in, from the instance `sender`.
+
+    `node_id` of a result is the node that worked on it.
+    """
+
+    kind: str
+    subject: str
+    body: bytes = b""
+    job_id: str = ""
+    number: int = 0
+    sender: str = ""
+    node_id: str = ""
+
+
+class EnvelopeKind:
+    """The commands. `subject` is the node or session; `number` the attempt or seq."""
+
+    ASSIGN = "assign"
+    CANCEL = "cancel"
+    CONTROL = "control"
+    RESULT = "result"
+    PARTIAL = "partial"
+    MOVED = "moved"

@@ -1,0 +1,29 @@
+"""`manage.py run_leader_loop`: a leader candidate without sockets."""
+
+import asyncio
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from registry.signals import told_to_stop
+from routing.wiring import build_candidate
+
+
+class Command(BaseCommand):
+    help = (
+        "Stand for election; while elected, generate and publish the pools and clean up after"
+        " nodes and instances that are gone. Start several for standby. Ends on SIGTERM or Ctrl-C,"
+        " giving the lease up at once. Configured by the environment, like an instance."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        asyncio.run(_run())
+
+
+async def _run() -> None:
+    candidate = build_candidate()
+    candidate.start()
+    try:
+        await told_to_stop()
+    finally:
+        await candidate.stop()

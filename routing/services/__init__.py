@@ -1,0 +1,1 @@
+"""Use-cases of dispatch over ports: sessions, placing jobs, delivery between instances."""

@@ -1,0 +1,209 @@
+"""A job's end: by its node's result, by cancellation, by its deadline, or for want of attempts.
+
+Whoever ends a job writes its terminal message into the session's outbox in the same step; what
+follows (the slot, the session's instance, the node) may be lost and is made good elsewhere.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from registry.domain.ids import split_job_id
+from registry.services.membership import LocalNode, Membership
+from routing.domain import wire
+from routing.domain.errors import ErrorCode
+from routing.domain.job import JobState
+from routing.domain.outcome import Envelope, EnvelopeKind, Finished, Stale
+from routing.services.assignment import Assignment
+from routing.services.deadlines import Deadlines
+from routing.services.delivery import Delivery
+from routing.services.persist import persist
+from routing.services.ports import JobStore
+from routing.services.sessions import Sessions
+from routing.services.slots import Slots
+from routing.services.waiting import Waiting
+
+log = structlog.get_logger(__name__)
+
+
+class Completion:
+    """Ends jobs."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        slots: Slots,
+        waiting: Waiting,
+        assignment: Assignment,
+        delivery: Delivery,
+        membership: Membership,
+        sessions: Sessions,
+        deadlines: Deadlines,
+        *,
+        instance_id: str,
+    ) -> None:
+        self._jobs = jobs
+        self._slots = slots
+        self._waiting = waiting
+        self._assignment = assignment
+        self._delivery = delivery
+        self._membership = membership
+        self._sessions = sessions
+        self._deadlines = deadlines
+        self._instance_id = instance_id
+        self.finished = 0
+        delivery.on(EnvelopeKind.RESULT, self._on_result)
+        delivery.on(EnvelopeKind.CANCEL, self._on_cancel)
+        delivery.on(EnvelopeKind.PARTIAL, self._on_partial)
+
+    async def result(self, node: LocalNode, message: wire.JobResult, fields: wire.Fields) -> None:
+        """End a job with its node's result, free the slot, and let the next job have it."""
+        node_id = node.snapshot.node_id
+        state, body = _outcome(message, fields)
+        self._assignment.forget(node_id, message.job_id)
+        finished, _ = await asyncio.gather(
+            self._finish(
+                message.job_id, attempt=message.attempt_id, node_id=node_id, state=state, body=body
+            ),
+            persist(
+                lambda: self._slots.release(
+                    node_id, job_id=message.job_id, attempt=message.attempt_id
+                ),
+                what="release",
+            ),
+        )
+        if finished is not None:
+            await self._membership.record_outcome(node, succeeded=message.success)
+        await self._waiting.fill(node)
+
+    async def partial(self, node: LocalNode, message: wire.AsrPartial, fields: wire.Fields) -> None:
+        """Pass a partial result on to where the job came from. It may get lost on the way."""
+        origin = self._assignment.origin(node.snapshot.node_id, message.job_id)
+        if origin is not None:
+            session_id = split_job_id(message.job_id)[0]
+            body = wire.asr_partial(fields)
+            await self._delivery.send(
+                origin, Envelope(EnvelopeKind.PARTIAL, session_id, body, message.job_id)
+            )
+
+    async def cancel(self, job_id: str, *, reason: str) -> bool:
+        """End a job as cancelled. False when it had ended before, or never was."""
+        return await self._end(
+            job_id,
+            JobState.CANCELLED,
+            ErrorCode.JOB_CANCELLED,
+            f"the utterance was cancelled: {reason}",
+        )
+
+    async def time_out(self, job_id: str, *, reason: str, history: list[dict[str, Any]]) -> bool:
+        """End a job whose time is over."""
+        return await self._end(
+            job_id, JobState.EXPIRED, ErrorCode.JOB_TIMEOUT, reason, history=history
+        )
+
+    async def give_up(self, job_id: str, *, timed_out: bool, history: list[dict[str, Any]]) -> bool:
+        """End a job that has no attempt left."""
+        code = ErrorCode.JOB_TIMEOUT if timed_out else ErrorCode.NODE_FAILED
+        reason = f"{len(history)} attempts failed, the last one because {history[-1]['reason']}"
+        return await self._end(job_id, JobState.FAILED, code, reason, history=history)
+
+    async def tell_node(self, node_id: str, job_id: str, attempt: int, *, reason: str) -> None:
+        """Let a node stop working on a job. It may not hear it."""
+        view = self._membership.views.get(node_id)
+        if view is not None:
+            body = wire.job_cancel(job_id, reason=reason)
+            await self._delivery.send(
+                view.snapshot.instance_id,
+                Envelope(EnvelopeKind.CANCEL, node_id, body, job_id, attempt),
+            )
+
+    async def _end(
+        self,
+        job_id: str,
+        state: JobState,
+        code: ErrorCode,
+        message: str,
+        *,
+        history: list[dict[str, Any]] | None = None,
+    ) -> bool:
+        body = wire.job_failure(
+            code,
+            message,
+            session_id=split_job_id(job_id)[0],
+            job_id=job_id,
+            details={"attempts": history} if history else None,
+        )
+        finished = await self._finish(job_id, attempt=0, node_id="", state=state, body=body)
+        if finished is None:
+            return False
+        if finished.node_id:
+            await self.tell_node(finished.node_id, job_id, finished.attempt, reason=message)
+            await self._slots.release(finished.node_id, job_id=job_id, attempt=finished.attempt)
+        else:
+            job = await self._jobs.get(job_id)
+            if job is not None:
+                await self._waiting.leave(job)
+        return True
+
+    async def _finish(
+        self, job_id: str, *, attempt: int, node_id: str, state: JobState, body: bytes
+    ) -> Finished | None:
+        outcome = await persist(
+            lambda: self._jobs.finish(
+                job_id, attempt=attempt, node_id=node_id, state=state, body=body
+            ),
+            what="finish",
+        )
+        if isinstance(outcome, Stale):
+            log.info("news of a job ignored", job_id=job_id, attempt=attempt, why=outcome.why)
+            if outcome.seq:
+                await self._announce(outcome.instance_id, job_id, outcome.seq)
+            return None
+        self.finished += 1
+        await self._announce(
+            outcome.instance_id, job_id, outcome.seq, body=body, node_id=outcome.node_id
+        )
+        return outcome
+
+    async def _announce(
+        self, instance_id: str, job_id: str, seq: int, *, body: bytes = b"", node_id: str = ""
+    ) -> None:
+        """Tell the session's instance. When it is gone the message waits in the outbox."""
+        session_id = split_job_id(job_id)[0]
+        envelope = Envelope(
+            EnvelopeKind.RESULT, session_id, body, job_id, seq, self._instance_id, node_id
+        )
+        await persist(lambda: self._delivery.send(instance_id, envelope), what="result")
+
+    async def _on_result(self, envelope: Envelope) -> None:
+        self._deadlines.forget(envelope.job_id)
+        if envelope.sender != self._instance_id:
+            self._slots.freed_elsewhere(envelope.node_id)
+        await self._sessions.deliver(envelope.subject, seq=envelope.number, body=envelope.body)
+
+    async def _on_cancel(self, envelope: Envelope) -> None:
+        self._assignment.forget(envelope.subject, envelope.job_id)
+        node = self._membership.local(envelope.subject)
+        if node is not None:
+            node.link.send(envelope.body)
+            await self._waiting.fill(node)
+
+    async def _on_partial(self, envelope: Envelope) -> None:
+        session = self._sessions.get(envelope.subject)
+        if session is not None and session.link is not None:
+            session.link.send(envelope.body)
+
+
+def _outcome(message: wire.JobResult, fields: wire.Fields) -> tuple[JobState, bytes]:
+    if message.success:
+        return JobState.SUCCEEDED, wire.translation_result(fields)
+    fault = message.error
+    body = wire.job_failure(
+        ErrorCode.NODE_FAILED,
+        fault.message if fault else "the node failed without saying why",
+        session_id=split_job_id(message.job_id)[0],
+        job_id=message.job_id,
+        details={"code": fault.code, "details": fault.details} if fault else None,
+    )
+    return JobState.FAILED, body

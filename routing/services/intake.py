@@ -1,0 +1,226 @@
+"""An utterance comes in: written as a job, given to a node or queued, and acknowledged.
+
+The job is written and its first slot reserved in one turn, before anyone hears of either. What is
+acknowledged is in the store.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from registry.domain.ids import job_id as job_id_of
+from routing.domain import wire
+from routing.domain.errors import ErrorCode
+from routing.domain.job import TERMINAL, JobLimits
+from routing.domain.outcome import (
+    Acceptance,
+    Accepted,
+    Brief,
+    Duplicate,
+    Reserved,
+    SessionClosed,
+)
+from routing.services.assignment import Assignment
+from routing.services.deadlines import Deadlines
+from routing.services.placement import Placement
+from routing.services.ports import JobStore
+from routing.services.sessions import Session
+from routing.services.slots import Slots
+from routing.services.waiting import Waiting
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_PRIORITY = 5
+RETRY_AFTER_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The job is safe. `status` is accepted, queued or duplicate."""
+
+    job_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The utterance was not taken; nothing of it is kept."""
+
+    code: ErrorCode
+    message: str
+    details: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    job_id: str
+    brief: Brief
+    payload: bytes
+    life_ms: int
+
+
+class Intake:
+    """Takes utterances of the sessions served here."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        slots: Slots,
+        waiting: Waiting,
+        assignment: Assignment,
+        placement: Placement,
+        deadlines: Deadlines,
+        *,
+        limits: JobLimits,
+    ) -> None:
+        self._jobs = jobs
+        self._slots = slots
+        self._waiting = waiting
+        self._assignment = assignment
+        self._placement = placement
+        self._deadlines = deadlines
+        self._limits = limits
+        self._handing_over: set[asyncio.Task[None]] = set()
+        self.accepted = 0
+        self.accepted_for_peers = 0
+
+    async def submit(
+        self, session: Session, message: wire.Utterance, fields: wire.Fields
+    ) -> Acknowledged | Refused:
+        """Take an utterance as a job, once. Sent again, it is a duplicate and changes nothing."""
+        src, tgt = message.src_lang, message.tgt_lang
+        job = self._new_job(session, message, fields)
+        plan = self._placement.plan(src, tgt)
+        if plan is None:
+            return await self._without_pool(job)
+        if plan.nodes:
+            return await self._submit_to(job, plan.nodes)
+        return await self._submit_waiting(job)
+
+    def _new_job(self, session: Session, message: wire.Utterance, fields: wire.Fields) -> _New:
+        trace_id = message.trace_id or session.init.trace_id
+        brief = Brief(
+            src=message.src_lang,
+            tgt=message.tgt_lang,
+            priority=DEFAULT_PRIORITY if message.priority is None else message.priority,
+            tenant=session.init.tenant,
+            trace_id=trace_id,
+            queue=f"{message.src_lang}>{message.tgt_lang}",
+        )
+        return _New(
+            job_id_of(session.session_id, message.utterance_index),
+            brief,
+            wire.job_payload(fields, trace_id=trace_id),
+            message.deadline_ms or self._limits.life_ms,
+        )
+
+    async def _without_pool(self, job: _New) -> Acknowledged | Refused:
+        # Its nodes may have left since it was accepted: a duplicate is one all the same.
+        if await self._jobs.get(job.job_id) is not None:
+            return Acknowledged(job.job_id, "duplicate")
+        return Refused(
+            ErrorCode.NO_AVAILABLE_NODE, f"no node supports {job.brief.src} to {job.brief.tgt}"
+        )
+
+    async def _submit_to(self, job: _New, nodes: Sequence[str]) -> Acknowledged | Refused:
+        first = nodes[0]
+        written, held = await asyncio.gather(
+            self._accept(job, attempt=1, node_id=first),
+            self._slots.reserve(first, job_id=job.job_id, attempt=1),
+        )
+        if not isinstance(written, Accepted):
+            if isinstance(held, Reserved) and held.fresh:
+                await self._slots.release(first, job_id=job.job_id, attempt=1)
+            return self._not_accepted(job, written)
+        if isinstance(held, Reserved):
+            return await self._assigned(job, first, held)
+        for node_id in nodes[1:]:
+            held = await self._slots.reserve(node_id, job_id=job.job_id, attempt=1)
+            if isinstance(held, Reserved):
+                await self._jobs.assign(job.job_id, expected=1, attempt=1, node_id=node_id)
+                return await self._assigned(job, node_id, held)
+        await self._jobs.queue(job.job_id, attempt=1)
+        return await self._queue(job, written, attempt=1)
+
+    async def _submit_waiting(self, job: _New) -> Acknowledged | Refused:
+        written = await self._accept(job, attempt=0, node_id="")
+        if not isinstance(written, Accepted):
+            return self._not_accepted(job, written)
+        return await self._queue(job, written, attempt=0)
+
+    async def _accept(self, job: _New, *, attempt: int, node_id: str) -> Acceptance:
+        return await self._jobs.accept(
+            job.job_id,
+            attempt=attempt,
+            node_id=node_id,
+            brief=job.brief,
+            payload=job.payload,
+            life_ms=job.life_ms,
+        )
+
+    async def _assigned(self, job: _New, node_id: str, held: Reserved) -> Acknowledged:
+        self._watch(job, attempt=1, within_ms=self._limits.timeout_ms)
+        work = self._assignment.hand_over(job.job_id, 1, node_id, held.instance_id, job.payload)
+        if self._assignment.is_local(held.instance_id):
+            await work
+        else:
+            # Nothing but the inbox write is left, and it is safe to repeat: acknowledge now.
+            self.accepted_for_peers += 1
+            self._spawn(work)
+        return Acknowledged(job.job_id, "accepted")
+
+    async def _queue(self, job: _New, written: Accepted, *, attempt: int) -> Acknowledged | Refused:
+        limit = self._limits.queue_limit
+        if not await self._waiting.put(
+            job.job_id, job.brief, accepted_ms=written.accepted_ms, limit=limit
+        ):
+            await self._jobs.withdraw(job.job_id, attempt=attempt)
+            return Refused(
+                ErrorCode.QUEUE_FULL,
+                f"{limit} utterances wait for {job.brief.queue} already; send it again later",
+                {"retry_after_ms": RETRY_AFTER_MS},
+            )
+        self._watch(job, attempt=attempt, within_ms=self._limits.queue_timeout_ms, queued=True)
+        self._spawn(self._waiting.look_again(job.job_id))
+        return Acknowledged(job.job_id, "queued")
+
+    def _not_accepted(self, job: _New, outcome: Acceptance) -> Acknowledged | Refused:
+        if isinstance(outcome, Duplicate):
+            self._watch_duplicate(job, outcome.state)
+            return Acknowledged(job.job_id, "duplicate")
+        if isinstance(outcome, SessionClosed):
+            return Refused(ErrorCode.INVALID_SESSION, "the session is closed or was forgotten")
+        return Refused(
+            ErrorCode.RATE_LIMITED,
+            "the session has too many unfinished utterances; wait for results",
+            {"retry_after_ms": RETRY_AFTER_MS},
+        )
+
+    def _watch_duplicate(self, job: _New, state: str) -> None:
+        """Whoever wrote the job may have died, or not have heard that it did, before giving it on.
+
+        Then nobody brings it further but its deadlines, from here on.
+        """
+        if state in TERMINAL or job.job_id in self._deadlines:
+            return
+        self._deadlines.add(job.job_id, attempt=1, within_ms=self._limits.timeout_ms)
+        self._deadlines.add(job.job_id, attempt=1, within_ms=job.life_ms, last=True)
+
+    def _watch(self, job: _New, *, attempt: int, within_ms: int, queued: bool = False) -> None:
+        self.accepted += 1
+        self._deadlines.add(job.job_id, attempt=attempt, within_ms=within_ms, queued=queued)
+        self._deadlines.add(job.job_id, attempt=attempt, within_ms=job.life_ms, last=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._handing_over.add(task)
+        task.add_done_callback(self._handed_over)
+
+    def _handed_over(self, task: "asyncio.Task[None]") -> None:
+        self._handing_over.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # The job's deadline brings it up again.
+            log.warning("hand-over failed", reason=str(task.exception()))

@@ -1,0 +1,132 @@
+"""What dispatch needs from outside, as protocols.
+
+Every store method may raise `StoreUnavailable`. Redis and memory both implement them, and one
+contract suite holds both to the same behaviour.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from routing.domain.outcome import (
+    Acceptance,
+    Again,
+    Brief,
+    Envelope,
+    Exhausted,
+    Finished,
+    Reservation,
+    Resumed,
+    ResumeRefused,
+    Stale,
+    StoredJob,
+)
+
+
+class JobStore(Protocol):
+    """Jobs, under their session's tag."""
+
+    async def accept(
+        self, job_id: str, *, attempt: int, node_id: str, brief: Brief, payload: bytes, life_ms: int
+    ) -> Acceptance:
+        """Write the job once, assigned to a node (attempt 1) or queued (attempt 0)."""
+
+    async def withdraw(self, job_id: str, *, attempt: int) -> bool: ...
+
+    async def assign(self, job_id: str, *, expected: int, attempt: int, node_id: str) -> bool:
+        """Give an attempt to a node; False when the job ended or another attempt is current."""
+
+    async def queue(self, job_id: str, *, attempt: int) -> bool: ...
+
+    async def start(self, job_id: str, *, attempt: int) -> None: ...
+
+    async def fail_attempt(
+        self, job_id: str, *, attempt: int, max_attempts: int, reason: str
+    ) -> Again | Exhausted | Stale: ...
+
+    async def finish(
+        self, job_id: str, *, attempt: int, node_id: str, state: str, body: bytes
+    ) -> Finished | Stale:
+        """End the job with its terminal message.
+
+        A node's word counts for its own current attempt only. The scheduler itself passes no
+        node_id, and attempt 0 for whichever is current.
+        """
+
+    async def get(self, job_id: str) -> StoredJob | None: ...
+
+
+class SessionStore(Protocol):
+    """Sessions and their outboxes."""
+
+    async def open(
+        self, session_id: str, *, instance_id: str, token_hash: str, init: bytes
+    ) -> bool: ...
+
+    async def resume(
+        self, session_id: str, *, instance_id: str, token_hash: str
+    ) -> Resumed | ResumeRefused: ...
+
+    async def close(self, session_id: str) -> list[str]:
+        """Close the session for good; returns its unfinished jobs."""
+
+    async def touch(self, session_id: str) -> None:
+        """Prolong the life of a session that is connected but idle."""
+
+    async def open_jobs(self, session_id: str) -> list[str]: ...
+
+    async def outbox(self, session_id: str, *, after: int) -> list[tuple[int, bytes]]:
+        """Terminal messages with a higher seq, in order."""
+
+    async def trim(self, session_id: str, *, upto: int) -> None: ...
+
+
+class SlotStore(Protocol):
+    """Reservations, under their node's tag."""
+
+    async def reserve(
+        self, node_id: str, *, job_id: str, attempt: int, lease_ms: int
+    ) -> Reservation: ...
+
+    async def release(self, node_id: str, *, job_id: str, attempt: int) -> int:
+        """Free the slot if this attempt holds it; returns how many are held still."""
+
+    async def held(self, node_id: str) -> list[tuple[str, int]]:
+        """(job id, attempt) of each unexpired reservation."""
+
+
+class QueueStore(Protocol):
+    """Jobs that wait for a slot, by pool."""
+
+    async def put(
+        self, queue: str, *, job_id: str, priority: int, accepted_ms: int, limit: int
+    ) -> bool:
+        """False when the queue is full."""
+
+    async def lengths(self) -> dict[str, int]:
+        """Waiting jobs of each queue that is not empty."""
+
+    async def pull(self, queues: Sequence[str]) -> str | None: ...
+
+    async def leave(self, queue: str, *, job_id: str) -> bool: ...
+
+
+class InboxStore(Protocol):
+    """Commands between instances."""
+
+    async def open(self) -> None:
+        """Make this instance's inbox."""
+
+    async def close(self) -> bool:
+        """Remove it if it is empty; what others send from then on tells them that we are gone."""
+
+    async def send(self, instance_id: str, envelope: Envelope) -> bool:
+        """Put a command into an inbox; False when that instance has none."""
+
+    def receive(self) -> AsyncIterator[list[tuple[str, Envelope]]]:
+        """Batches of commands, each with the token that `done` takes. Ends once it is closed."""
+
+    async def done(self, tokens: Sequence[str]) -> None:
+        """Acknowledge commands that were handed over, and drop them."""
+
+    async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
+        """Move a command that cannot be acted on to the dead letters of this instance."""

@@ -1,0 +1,1 @@
+"""Dispatch state in Redis: one Lua file per transition, grouped by hash tag."""

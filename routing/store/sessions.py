@@ -1,0 +1,76 @@
+"""Sessions and their outboxes in Redis. A terminal message with seq n has stream id `n-0`."""
+
+import asyncio
+
+from registry.store.connection import Connection
+from registry.store.keys import Keys
+from registry.store.streams import entries
+from routing.domain.outcome import Resumed, ResumeRefused
+from routing.store.jobs import SCRIPTS
+
+
+class RedisSessionStore:
+    """Implements `SessionStore`."""
+
+    def __init__(self, connection: Connection, keys: Keys, *, retention_ms: int) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._retention_ms = retention_ms
+
+    async def open(
+        self, session_id: str, *, instance_id: str, token_hash: str, init: bytes
+    ) -> bool:
+        reply = await self._connection.run(
+            SCRIPTS["open_session"],
+            [self._keys.session_meta(session_id)],
+            [instance_id, token_hash, init, self._retention_ms],
+        )
+        return reply.word == "opened"
+
+    async def resume(
+        self, session_id: str, *, instance_id: str, token_hash: str
+    ) -> Resumed | ResumeRefused:
+        reply = await self._connection.run(
+            SCRIPTS["resume_session"],
+            self._parts(session_id),
+            [instance_id, token_hash, self._retention_ms],
+        )
+        if reply.word != "resumed":
+            return ResumeRefused(forbidden=reply.word == "forbidden")
+        return Resumed(reply.integer(0), reply.integer(1), reply.text(2), reply.values[3])
+
+    async def close(self, session_id: str) -> list[str]:
+        reply = await self._connection.run(
+            SCRIPTS["close_session"],
+            [self._keys.session_meta(session_id), self._keys.session_open(session_id)],
+            [],
+        )
+        return [job_id.decode() for job_id in reply.values]
+
+    async def touch(self, session_id: str) -> None:
+        parts = self._parts(session_id)
+        await asyncio.gather(
+            *(self._connection.call("PEXPIRE", key, self._retention_ms) for key in parts)
+        )
+
+    async def open_jobs(self, session_id: str) -> list[str]:
+        found = await self._connection.call("ZRANGE", self._keys.session_open(session_id), 0, -1)
+        return [job_id.decode() for job_id in found]
+
+    async def outbox(self, session_id: str, *, after: int) -> list[tuple[int, bytes]]:
+        reply = await self._connection.call(
+            "XRANGE", self._keys.session_outbox(session_id), f"({after}", "+"
+        )
+        return [(int(e.id.partition("-")[0]), e.fields[b"body"]) for e in entries(reply)]
+
+    async def trim(self, session_id: str, *, upto: int) -> None:
+        await self._connection.call(
+            "XTRIM", self._keys.session_outbox(session_id), "MINID", f"{upto + 1}-0"
+        )
+
+    def _parts(self, session_id: str) -> list[str]:
+        return [
+            self._keys.session_meta(session_id),
+            self._keys.session_open(session_id),
+            self._keys.session_outbox(session_id),
+        ]

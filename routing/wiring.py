@@ -1,0 +1,380 @@
+"""Settings to services: one scheduler instance, from its stores to what its sockets speak to."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from pools.wiring import Pools, build_pools
+from registry.domain.errors import StoreUnavailable
+from registry.domain.ids import node_id as new_node_id
+from registry.services.membership import Membership
+from registry.wiring import RedisGround, Registry, build_registry
+from routing.domain.errors import CloseCode
+from routing.domain.job import JobLimits
+from routing.domain.selection import SelectionRules
+from routing.services.access import Access
+from routing.services.assignment import Assignment
+from routing.services.completion import Completion
+from routing.services.connections import Connections
+from routing.services.deadlines import Deadlines
+from routing.services.delivery import Delivery
+from routing.services.handover import Handover
+from routing.services.intake import Intake
+from routing.services.overview import Overview
+from routing.services.placement import Placement
+from routing.services.ports import InboxStore, JobStore, QueueStore, SessionStore, SlotStore
+from routing.services.retries import Retries
+from routing.services.sessions import Sessions
+from routing.services.slots import Slots
+from routing.services.waiting import Waiting
+from routing.store.inbox import RedisInboxStore
+from routing.store.jobs import RedisJobStore
+from routing.store.memory import (
+    MemoryInboxStore,
+    MemoryJobStore,
+    MemoryQueueStore,
+    MemorySessionStore,
+    MemorySlotStore,
+)
+from routing.store.queues import RedisQueueStore
+from routing.store.reservations import RedisSlotStore
+from routing.store.sessions import RedisSessionStore
+
+log = structlog.get_logger(__name__)
+
+OPEN_LIMIT = 1_000
+"""Unfinished jobs that one session may have."""
+
+OUTBOX_LIMIT = 10_000
+"""Terminal messages kept for one session until it acknowledges them."""
+
+TICK_MS = 50
+SAFETY_NET_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where dispatch keeps its state."""
+
+    jobs: JobStore
+    sessions: SessionStore
+    slots: SlotStore
+    queues: QueueStore
+    inbox: InboxStore
+
+
+@dataclass(slots=True)
+class Routing:
+    """One scheduler instance."""
+
+    registry: Registry
+    pools: Pools
+    stores: Stores
+    access: Access
+    membership: Membership
+    connections: Connections
+    delivery: Delivery
+    deadlines: Deadlines
+    slots: Slots
+    placement: Placement
+    assignment: Assignment
+    sessions: Sessions
+    waiting: Waiting
+    completion: Completion
+    retries: Retries
+    intake: Intake
+    handover: Handover
+    overview: Overview
+    max_frame_bytes: int
+    default_capacity: int
+    stopping: bool = False
+    lag_ms: float = 0.0
+    loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def jobs(self) -> JobStore:
+        return self.stores.jobs
+
+    @property
+    def instance_id(self) -> str:
+        return self.registry.instance_id
+
+    def new_node_id(self) -> str:
+        return new_node_id(secrets.token_hex(8))
+
+    def new_trace_id(self) -> str:
+        return secrets.token_hex(16)
+
+    def start(self) -> None:
+        """Begin to be present in the cluster. Returns at once; `unready` says what is missing."""
+        self.loop = asyncio.get_running_loop()
+        loops = self.registry.loops
+        self.registry.start_loops()
+        self.pools.start_loops(candidate=settings.SCHED_LEADER_CANDIDATE)
+        loops.every("report", self.registry.report_ms, self._report)
+        loops.again("inbox", self._pump)
+        loops.every("deadlines", TICK_MS, self._expire)
+        loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
+        loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
+        loops.every("silent nodes", self.registry.report_ms, self._close_silent)
+        loops.again("loop lag", self._measure_lag)
+        log.info("instance started", instance_id=self.instance_id)
+
+    def unready(self) -> list[str]:
+        """Why this instance should get no traffic now; empty when it should."""
+        reasons = [f"{name}: {why}" for name, why in sorted(self.registry.loops.failing.items())]
+        if self.stopping:
+            reasons.append("the instance is going down")
+        if self.membership.synced_at_ms is None:
+            reasons.append("the nodes have not been synced yet")
+        if not self.pools.sync.followed:
+            reasons.append("the pool configuration has not been read yet")
+        return reasons
+
+    async def stop(self, *, within_ms: int) -> None:
+        """Leave: take nothing new, close the sockets with 1012, hand over what is held, go."""
+        if self.stopping:
+            return
+        self.stopping = True
+        log.info("instance stopping", instance_id=self.instance_id)
+        try:
+            async with asyncio.timeout(within_ms / 1000):
+                await self.pools.election.step_down(pause_ms=within_ms)
+                left = await self.connections.close_all(
+                    CloseCode.GOING_DOWN, "the instance is going down", within_ms=within_ms
+                )
+                if left:
+                    log.warning("sockets not closed in time", sockets=left)
+                await self.delivery.finish()
+                await self.registry.instances.leave(self.instance_id)
+        except (TimeoutError, StoreUnavailable) as error:
+            # What is left behind runs out by itself, and peers take it over.
+            log.warning("instance did not leave in order", reason=str(error) or "out of time")
+        await self.registry.close()
+        log.info("instance stopped", instance_id=self.instance_id)
+
+    async def _report(self) -> None:
+        synced_at_ms = self.membership.synced_at_ms
+        now_ms = self.registry.clock()
+        await self.registry.instances.report(
+            self.pools.report(
+                nodes=len(self.membership.local_nodes()),
+                sessions=len(self.sessions),
+                sync_delay_ms=now_ms - synced_at_ms if synced_at_ms is not None else 0,
+                draining=self.stopping,
+                candidate=settings.SCHED_LEADER_CANDIDATE,
+            )
+        )
+
+    async def _pump(self) -> None:
+        await self.stores.inbox.open()
+        await self.delivery.pump()
+        await asyncio.Event().wait()  # The inbox is closed: nothing comes any more.
+
+    async def _expire(self) -> None:
+        await asyncio.gather(*(self.retries.expire(due) for due in self.deadlines.due()))
+
+    async def _close_silent(self) -> None:
+        self.membership.close_silent()
+
+    async def _measure_lag(self) -> None:
+        """How late the event loop runs what is due: what a blocked loop looks like from within."""
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.5)
+        self.lag_ms = max((asyncio.get_running_loop().time() - began - 0.5) * 1000, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A process that only stands for election: no sockets, no inbox."""
+
+    pools: Pools
+
+    def start(self) -> None:
+        registry = self.pools.registry
+        registry.start_loops()
+        self.pools.start_loops(candidate=True)
+        registry.loops.every("report", registry.report_ms, self._report)
+        log.info("candidate started", instance_id=registry.instance_id)
+
+    async def stop(self) -> None:
+        """Give the lease up and go."""
+        registry = self.pools.registry
+        try:
+            async with asyncio.timeout(settings.SCHED_STOP_TIMEOUT_MS / 1000):
+                await self.pools.election.step_down(pause_ms=settings.SCHED_STOP_TIMEOUT_MS)
+                await registry.instances.leave(registry.instance_id)
+        except (TimeoutError, StoreUnavailable) as error:
+            log.warning("candidate did not leave in order", reason=str(error) or "out of time")
+        await registry.close()
+        log.info("candidate stopped", instance_id=registry.instance_id)
+
+    async def _report(self) -> None:
+        report = self.pools.report(serves=False, candidate=True)
+        await self.pools.registry.instances.report(report)
+
+
+def build_candidate() -> Candidate:
+    """Wire one candidate; raises ImproperlyConfigured where settings are wrong."""
+    return Candidate(build_pools(build_registry()))
+
+
+def build_routing() -> Routing:
+    """Wire one instance; raises ImproperlyConfigured with one sentence where settings are wrong."""
+    limits, rules = job_limits(), selection_rules()
+    registry = build_registry()
+    pools = build_pools(registry)
+    stores = _stores(registry, limits)
+    me = registry.instance_id
+    membership, deadlines = registry.membership, Deadlines(registry.clock)
+    delivery = Delivery(stores.inbox, instance_id=me)
+    slots = Slots(stores.slots, registry.views, lease_ms=limits.reservation_ms)
+    placement = Placement(pools.index, registry.views, rules=rules, chance=registry.random.random)
+    assignment = Assignment(stores.jobs, slots, delivery, membership, instance_id=me)
+    waiting = Waiting(stores.queues, stores.jobs, assignment, placement, membership)
+    sessions = Sessions(
+        stores.sessions, instance_id=me, new_token=lambda: secrets.token_urlsafe(32)
+    )
+    completion = Completion(
+        stores.jobs,
+        slots,
+        waiting,
+        assignment,
+        delivery,
+        membership,
+        sessions,
+        deadlines,
+        instance_id=me,
+    )
+    retries = Retries(
+        stores.jobs,
+        slots,
+        waiting,
+        assignment,
+        completion,
+        placement,
+        sessions,
+        deadlines,
+        limits=limits,
+    )
+    intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
+    return Routing(
+        registry=registry,
+        pools=pools,
+        stores=stores,
+        access=Access(settings.SCHED_NODE_AUTH, settings.SCHED_SESSION_AUTH),
+        membership=membership,
+        connections=Connections(),
+        delivery=delivery,
+        deadlines=deadlines,
+        slots=slots,
+        placement=placement,
+        assignment=assignment,
+        sessions=sessions,
+        waiting=waiting,
+        completion=completion,
+        retries=retries,
+        intake=intake,
+        handover=Handover(sessions, retries, delivery, instance_id=me),
+        overview=Overview(
+            instance_id=me,
+            started_at_ms=registry.started_at_ms,
+            views=registry.views,
+            index=pools.index,
+            sync=pools.sync,
+            instances=registry.instances,
+            leases=registry.leases,
+            loops=registry.loops,
+        ),
+        max_frame_bytes=settings.SCHED_MAX_FRAME_BYTES,
+        default_capacity=limits.default_capacity,
+    )
+
+
+def job_limits() -> JobLimits:
+    try:
+        return JobLimits(
+            timeout_ms=settings.SCHED_JOB_TIMEOUT_MS,
+            max_attempts=settings.SCHED_JOB_MAX_ATTEMPTS,
+            queue_limit=settings.SCHED_QUEUE_LIMIT,
+            queue_timeout_ms=settings.SCHED_QUEUE_TIMEOUT_MS,
+            default_capacity=settings.SCHED_MAX_JOBS_PER_NODE,
+        )
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def selection_rules() -> SelectionRules:
+    try:
+        return SelectionRules(resource_threshold=settings.SCHED_RESOURCE_THRESHOLD)
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def _stores(registry: Registry, limits: JobLimits) -> Stores:
+    ground, me = registry.ground, registry.instance_id
+    retention_ms = settings.SCHED_SESSION_RETENTION_MS + limits.life_ms
+    if isinstance(ground, RedisGround):
+        redis = (ground.connection, ground.keys)
+        return Stores(
+            RedisJobStore(
+                *redis,
+                retention_ms=retention_ms,
+                open_limit=OPEN_LIMIT,
+                outbox_limit=OUTBOX_LIMIT,
+            ),
+            RedisSessionStore(*redis, retention_ms=retention_ms),
+            RedisSlotStore(*redis),
+            RedisQueueStore(*redis),
+            RedisInboxStore(*redis, instance_id=me),
+        )
+    server = ground.server
+    return Stores(
+        MemoryJobStore(
+            server, retention_ms=retention_ms, open_limit=OPEN_LIMIT, outbox_limit=OUTBOX_LIMIT
+        ),
+        MemorySessionStore(server, retention_ms=retention_ms),
+        MemorySlotStore(server),
+        MemoryQueueStore(server),
+        MemoryInboxStore(server, instance_id=me),
+    )
+
+
+# The instance that this process runs, for the edges that Django calls: views and the admin.
+
+_running: Routing | None = None
+
+
+def running() -> Routing | None:
+    """The instance of this process, if it runs one."""
+    return _running
+
+
+def set_running(routing: Routing | None) -> None:
+    global _running  # One instance a process, set once by its composer.
+    _running = routing
+
+
+LIVE_TIMEOUT_S = 5.0
+
+
+def live_state() -> dict[str, Any] | None:
+    """`Overview.state` as builtins, for synchronous callers in other threads than the loop's.
+
+    None when this process runs no instance; raises StoreUnavailable.
+    """
+    routing = _running
+    if routing is None or routing.loop is None:
+        return None
+    asked = asyncio.run_coroutine_threadsafe(routing.overview.state(), routing.loop)
+    try:
+        return msgspec.to_builtins(asked.result(LIVE_TIMEOUT_S))  # type: ignore[no-any-return]
+    except TimeoutError:
+        asked.cancel()
+        raise StoreUnavailable("the instance did not answer in time") from None

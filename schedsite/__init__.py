@@ -1,0 +1,1 @@
+"""The site: composes the apps into processes. Nobody imports it."""

@@ -1,0 +1,72 @@
+"""The ASGI application: sockets to their consumers, probes answered here, the rest by Django."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "schedsite.settings")
+try:
+    django.setup()
+    from django.core.asgi import get_asgi_application
+
+    from schedsite.process import Process
+
+    process = Process()
+except ImproperlyConfigured as error:
+    sys.exit(f"error: {error}")
+
+from routing.consumers.node import NodeConsumer
+from routing.consumers.session import SessionConsumer
+from routing.views import PROBES
+from schedsite.daphne_codes import send_all_close_codes
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_django: Any = get_asgi_application()
+_SOCKETS = {"/ws/node": NodeConsumer, "/ws/session": SessionConsumer}
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one connection, or the server's own life."""
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+        return
+    process.start()
+    if scope["type"] == "websocket":
+        await _serve_socket(scope, receive, send)
+    elif (probe := PROBES.get(scope["path"])) is not None:
+        await probe(process.routing, scope, receive, send)
+    else:
+        await _django(scope, receive, send)
+
+
+async def _serve_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    consumer = _SOCKETS.get(scope["path"].rstrip("/"))
+    if consumer is None:
+        # Closed before it was accepted: the client sees its handshake refused.
+        await receive()
+        await send({"type": "websocket.close"})
+        return
+    await consumer(process.routing)(scope, receive, send)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        event = await receive()
+        if event["type"] == "lifespan.startup":
+            process.start()
+            await send({"type": "lifespan.startup.complete"})
+        elif event["type"] == "lifespan.shutdown":
+            await process.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+if process.start_with_daphne():
+    send_all_close_codes()

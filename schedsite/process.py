@@ -1,0 +1,75 @@
+"""One scheduler process: built once, started once per event loop, stopped in order.
+
+daphne sends no lifespan events and calls the application only when someone connects, so the
+process starts itself as soon as the server's loop runs, and takes SIGTERM and SIGINT before daphne
+does: first it leaves the cluster, then the server may stop. Servers that do send lifespan events
+(uvicorn, hypercorn) are followed instead.
+"""
+
+import asyncio
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import structlog
+from django.conf import settings
+
+from routing.wiring import Routing, build_routing, set_running
+
+log = structlog.get_logger(__name__)
+
+
+class Process:
+    """The scheduler's life within one server process."""
+
+    def __init__(self) -> None:
+        self.routing: Routing = build_routing()
+        self._started = False
+        self._stopping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Join the cluster. To be called on the event loop; a second call does nothing."""
+        if not self._started:
+            self._started = True
+            set_running(self.routing)
+            self.routing.start()
+
+    async def stop(self) -> None:
+        """Leave the cluster, within SCHED_STOP_TIMEOUT_MS; a second call waits for the first."""
+        if self._stopping is None:
+            work = self.routing.stop(within_ms=settings.SCHED_STOP_TIMEOUT_MS)
+            self._stopping = asyncio.get_running_loop().create_task(work)
+        await asyncio.shield(self._stopping)
+
+    def start_with_daphne(self) -> bool:
+        """Start when daphne's reactor does, if this is a daphne process; True when it is one."""
+        if "daphne.server" not in sys.modules:
+            return False
+        from twisted.internet import reactor
+
+        # The reactor calls back a moment before its loop runs, and hides what is raised there.
+        reactor.callWhenRunning(reactor._asyncioEventloop.call_soon, self._start_under_daphne)
+        return True
+
+    def _start_under_daphne(self) -> None:
+        self.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            servers_own = signal.getsignal(number)
+
+            def leave_first(
+                number: int, frame: FrameType | None, servers_own: Any = servers_own
+            ) -> None:
+                loop.call_soon_threadsafe(self._leave_then, servers_own, number)
+
+            signal.signal(number, leave_first)
+
+    def _leave_then(self, servers_own: Any, number: int) -> None:
+        async def leave() -> None:
+            try:
+                await self.stop()
+            finally:
+                servers_own(number, None)
+
+        self._leaving = asyncio.get_running_loop().create_task(leave())

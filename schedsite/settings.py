@@ -1,0 +1,162 @@
+"""Every setting, from the environment (`.env` is read if present). README has the table.
+
+A refusal is an ImproperlyConfigured with one sentence that names the setting and the cure; the
+entry points print that sentence instead of a stack.
+"""
+
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from registry.logs import configure_logs
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+
+env = environ.Env()
+if (BASE_DIR / ".env").is_file():
+    environ.Env.read_env(BASE_DIR / ".env")
+
+
+def _integer(name: str, default: int) -> int:
+    try:
+        return int(env.str(name, default=str(default)))
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} is not a whole number; try {default}") from None
+
+
+def _choice(name: str, default: str, *choices: str) -> str:
+    value: str = env.str(name, default=default)
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} is '{value}'; it must be {' or '.join(choices)}")
+    return value
+
+
+def _boolean(name: str, *, default: bool) -> bool:
+    value = env.str(name, default=str(default)).strip().lower()
+    if value in ("true", "1", "yes", "on"):
+        return True
+    if value in ("false", "0", "no", "off", ""):
+        return False
+    raise ImproperlyConfigured(f"{name} is '{value}'; it must be true or false")
+
+
+# Django
+
+DEBUG = _boolean("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="insecure-for-debugging-only" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set; set it to a long random text in the environment or in .env"
+        " (or set DEBUG=true on a machine of your own)"
+    )
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "registry",
+    "pools",
+    "routing",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "schedsite.urls"
+ASGI_APPLICATION = "schedsite.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # Instances and the pool mirror write the same file.
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns of a missing one.
+WHITENOISE_USE_FINDERS = True
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _boolean("SECURE_COOKIES", default=False)
+
+LOGGING_CONFIG = None
+configure_logs(env.str("LOG_LEVEL", default="INFO"))
+
+# The scheduler. Times are integers in ms.
+
+SCHED_INSTANCE_ID = env.str("SCHED_INSTANCE_ID", default="auto")
+SCHED_REDIS_MODE = _choice("SCHED_REDIS_MODE", "single", "single", "sentinel", "cluster", "off")
+SCHED_REDIS_URL = env.str("SCHED_REDIS_URL", default="")
+SCHED_REDIS_CLUSTER_URLS = env.list("SCHED_REDIS_CLUSTER_URLS", default=[])
+SCHED_REDIS_KEY_PREFIX = env.str("SCHED_REDIS_KEY_PREFIX", default="lingua")
+SCHED_EMBEDDED_DIR = Path(env.str("SCHED_EMBEDDED_DIR", default=str(VAR_DIR / "valkey")))
+
+SCHED_LEADER_CANDIDATE = _boolean("SCHED_LEADER_CANDIDATE", default=True)
+SCHED_LEADER_TTL_MS = _integer("SCHED_LEADER_TTL_MS", 60_000)
+SCHED_LEADER_RENEW_MS = _integer("SCHED_LEADER_RENEW_MS", 10_000)
+SCHED_POOL_SYNC_MS = _integer("SCHED_POOL_SYNC_MS", 10_000)
+SCHED_POOL_CONFIG_TTL_MS = _integer("SCHED_POOL_CONFIG_TTL_MS", 3_600_000)
+SCHED_POOL_CLEANUP_MS = _integer("SCHED_POOL_CLEANUP_MS", 60_000)
+SCHED_SNAPSHOT_SYNC_MS = _integer("SCHED_SNAPSHOT_SYNC_MS", 1_000)
+SCHED_HEARTBEAT_MS = _integer("SCHED_HEARTBEAT_MS", 15_000)
+SCHED_PRESENCE_TTL_MS = _integer("SCHED_PRESENCE_TTL_MS", 45_000)
+SCHED_OWNER_TTL_MS = _integer("SCHED_OWNER_TTL_MS", 45_000)
+
+SCHED_MIN_NODES_PER_POOL = _integer("SCHED_MIN_NODES_PER_POOL", 1)
+SCHED_MAX_POOLS = _integer("SCHED_MAX_POOLS", 50)
+SCHED_ENABLE_MIXED_POOLS = _boolean("SCHED_ENABLE_MIXED_POOLS", default=True)
+SCHED_REQUIRE_SEMANTIC = _boolean("SCHED_REQUIRE_SEMANTIC", default=True)
+
+SCHED_MAX_JOBS_PER_NODE = _integer("SCHED_MAX_JOBS_PER_NODE", 4)
+SCHED_RESOURCE_THRESHOLD = _integer("SCHED_RESOURCE_THRESHOLD", 85)
+SCHED_JOB_TIMEOUT_MS = _integer("SCHED_JOB_TIMEOUT_MS", 30_000)
+SCHED_JOB_MAX_ATTEMPTS = _integer("SCHED_JOB_MAX_ATTEMPTS", 3)
+SCHED_QUEUE_LIMIT = _integer("SCHED_QUEUE_LIMIT", 1_000)
+SCHED_QUEUE_TIMEOUT_MS = _integer("SCHED_QUEUE_TIMEOUT_MS", 10_000)
+SCHED_SESSION_RETENTION_MS = _integer("SCHED_SESSION_RETENTION_MS", 600_000)
+SCHED_MAX_FRAME_BYTES = _integer("SCHED_MAX_FRAME_BYTES", 4_000_000)
+SCHED_STOP_TIMEOUT_MS = _integer("SCHED_STOP_TIMEOUT_MS", 10_000)
+
+SCHED_NODE_AUTH = _choice("SCHED_NODE_AUTH", "required", "required", "open")
+SCHED_SESSION_AUTH = _choice("SCHED_SESSION_AUTH", "required", "required", "open")

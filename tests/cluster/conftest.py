@@ -1,0 +1,20 @@
+"""Fixtures of tests over real processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A server without instances; what a test starts is ended, and no log may hold a stack."""
+    cluster = Cluster(tmp_path)
+    cluster.start_server()
+    try:
+        yield cluster
+    finally:
+        cluster.end()
+    cluster.check_logs()

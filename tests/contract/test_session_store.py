@@ -1,0 +1,186 @@
+"""The contract of `SessionStore`: who holds a session, and what its client has yet to get."""
+
+import pytest
+
+from routing.domain.outcome import Brief, Resumed, ResumeRefused
+from routing.services.ports import SessionStore
+from tests.contract.backends import SHORT_MS, Backend, RedisBackend
+
+INIT = b'{"src":"de"}'
+BRIEF = Brief(src="de", tgt="en", priority=5, tenant="t", trace_id="tr", queue="de-en")
+UNKNOWN = ResumeRefused(forbidden=False)
+FORBIDDEN = ResumeRefused(forbidden=True)
+
+
+async def open_session(store: SessionStore, *, instance_id: str = "one") -> bool:
+    return await store.open("s", instance_id=instance_id, token_hash="h", init=INIT)
+
+
+async def resume(
+    store: SessionStore, *, instance_id: str = "two", token_hash: str = "h"
+) -> Resumed | ResumeRefused:
+    return await store.resume("s", instance_id=instance_id, token_hash=token_hash)
+
+
+async def accept(backend: Backend, index: int, *, life_ms: int = 1_000) -> None:
+    await backend.jobs().accept(
+        f"s:{index}", attempt=1, node_id="n", brief=BRIEF, payload=b"{}", life_ms=life_ms
+    )
+
+
+async def finish(backend: Backend, index: int) -> None:
+    """End a job of the session with its index as the message."""
+    await accept(backend, index)
+    await backend.jobs().finish(
+        f"s:{index}", attempt=0, node_id="", state="failed", body=b"%d" % index
+    )
+
+
+@pytest.fixture
+async def sessions(backend: Backend) -> SessionStore:
+    """A session store with a session `s` on instance `one`."""
+    store = backend.sessions()
+    assert await open_session(store)
+    return store
+
+
+async def test_a_session_is_opened_once(sessions: SessionStore) -> None:
+    assert not await open_session(sessions, instance_id="two")
+    assert await resume(sessions) == Resumed(2, 0, "one", INIT)
+
+
+async def test_each_resume_moves_the_session_under_a_higher_epoch(sessions: SessionStore) -> None:
+    assert await resume(sessions, instance_id="two") == Resumed(2, 0, "one", INIT)
+    assert await resume(sessions, instance_id="three") == Resumed(3, 0, "two", INIT)
+
+
+async def test_a_resume_tells_the_last_seq(backend: Backend, sessions: SessionStore) -> None:
+    await finish(backend, 1)
+    await finish(backend, 2)
+    assert await resume(sessions) == Resumed(2, 2, "one", INIT)
+
+
+async def test_a_wrong_token_resumes_nothing(sessions: SessionStore) -> None:
+    assert await resume(sessions, token_hash="other") == FORBIDDEN
+    assert await resume(sessions) == Resumed(2, 0, "one", INIT)
+
+
+async def test_an_unknown_session_cannot_be_resumed(backend: Backend) -> None:
+    assert await resume(backend.sessions()) == UNKNOWN
+
+
+async def test_a_closed_session_cannot_be_resumed(sessions: SessionStore) -> None:
+    await sessions.close("s")
+    assert await resume(sessions) == UNKNOWN
+    assert await resume(sessions, token_hash="other") == UNKNOWN
+
+
+async def test_a_closed_session_cannot_be_opened_again(sessions: SessionStore) -> None:
+    await sessions.close("s")
+    assert not await open_session(sessions)
+
+
+async def test_unfinished_jobs_come_by_deadline(backend: Backend, sessions: SessionStore) -> None:
+    await accept(backend, 1, life_ms=3_000)
+    await accept(backend, 2, life_ms=1_000)
+    await accept(backend, 3, life_ms=2_000)
+    assert await sessions.open_jobs("s") == ["s:2", "s:3", "s:1"]
+
+
+async def test_closing_names_what_is_unfinished(backend: Backend, sessions: SessionStore) -> None:
+    await accept(backend, 1)
+    await finish(backend, 2)
+    assert await sessions.close("s") == ["s:1"]
+    assert await sessions.close("s") == ["s:1"]
+
+
+async def test_an_unknown_session_is_empty(backend: Backend) -> None:
+    store = backend.sessions()
+    assert await store.close("s") == []
+    assert await store.open_jobs("s") == []
+    assert await store.outbox("s", after=0) == []
+    await store.touch("s")
+    await store.trim("s", upto=1)
+    assert await resume(store) == UNKNOWN
+
+
+async def test_the_outbox_gives_what_comes_after(backend: Backend, sessions: SessionStore) -> None:
+    for index in (1, 2, 3):
+        await finish(backend, index)
+    assert await sessions.outbox("s", after=0) == [(1, b"1"), (2, b"2"), (3, b"3")]
+    assert await sessions.outbox("s", after=2) == [(3, b"3")]
+    assert await sessions.outbox("s", after=3) == []
+
+
+async def test_what_was_trimmed_does_not_come_again(
+    backend: Backend, sessions: SessionStore
+) -> None:
+    for index in (1, 2, 3):
+        await finish(backend, index)
+    await sessions.trim("s", upto=2)
+    await sessions.trim("s", upto=1)
+    assert await sessions.outbox("s", after=0) == [(3, b"3")]
+
+
+async def test_numbers_go_on_after_everything_was_trimmed(
+    backend: Backend, sessions: SessionStore
+) -> None:
+    await finish(backend, 1)
+    await sessions.trim("s", upto=1)
+    await finish(backend, 2)
+    assert await sessions.outbox("s", after=0) == [(2, b"2")]
+
+
+async def test_trimming_ahead_of_the_numbers_loses_nothing_later(
+    backend: Backend, sessions: SessionStore
+) -> None:
+    await sessions.trim("s", upto=9)
+    await finish(backend, 1)
+    assert await sessions.outbox("s", after=0) == [(1, b"1")]
+
+
+class TestForgetting:
+    async def test_a_session_is_kept_for_its_retention(self, backend: Backend) -> None:
+        short = backend.sessions(retention_ms=SHORT_MS)
+        await open_session(short)
+
+        async def forgotten() -> bool:
+            # A wrong token changes nothing: it only asks whether the session is there.
+            return await resume(short, token_hash="other") == UNKNOWN
+
+        await backend.outlast(SHORT_MS, forgotten)
+        assert await open_session(short)
+
+    async def test_a_touched_session_lives_on(self, backend: Backend) -> None:
+        await open_session(backend.sessions(retention_ms=SHORT_MS))
+        await backend.jobs(retention_ms=SHORT_MS).accept(
+            "s:1", attempt=1, node_id="n", brief=BRIEF, payload=b"{}", life_ms=1_000
+        )
+        sessions = backend.sessions()
+        await sessions.touch("s")
+        await backend.elapse(SHORT_MS)
+        assert await sessions.open_jobs("s") == ["s:1"]
+        assert isinstance(await resume(sessions), Resumed)
+
+    async def test_a_resumed_session_keeps_what_its_client_has_yet_to_get(
+        self, backend: Backend
+    ) -> None:
+        # Only the session itself lived on at first, not its outbox.
+        await open_session(backend.sessions(retention_ms=SHORT_MS))
+        short = backend.jobs(retention_ms=SHORT_MS)
+        for index in (1, 2):
+            await short.accept(
+                f"s:{index}", attempt=1, node_id="n", brief=BRIEF, payload=b"{}", life_ms=1_000
+            )
+        await short.finish("s:1", attempt=0, node_id="", state="failed", body=b"1")
+        sessions = backend.sessions()
+        assert isinstance(await resume(sessions), Resumed)
+        await backend.elapse(SHORT_MS)
+        assert await sessions.outbox("s", after=0) == [(1, b"1")]
+        assert await sessions.open_jobs("s") == ["s:2"]
+
+    async def test_a_refused_resume_prolongs_nothing(self, redis_backend: RedisBackend) -> None:
+        await open_session(redis_backend.sessions(retention_ms=SHORT_MS))
+        await resume(redis_backend.sessions(), token_hash="other")
+        key = redis_backend.keys.session_meta("s")
+        assert await redis_backend.connection.call("PTTL", key) <= SHORT_MS

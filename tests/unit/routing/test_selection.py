@@ -1,0 +1,249 @@
+"""Which nodes are tried, in which order: never one with an objection, and not all the same one."""
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registry.domain.node import NodeLoad, NodeSnapshot, NodeStatus
+from routing.domain.selection import (
+    DRAWS,
+    LAST_RESORTS,
+    TRIES,
+    Candidate,
+    SelectionRules,
+    objection,
+    prefer,
+)
+
+RULES = SelectionRules(resource_threshold=85)
+
+
+def candidate(
+    *,
+    status: NodeStatus = NodeStatus.READY,
+    public: bool = True,
+    slots: int = 4,
+    reserved: int = 0,
+    **load: float,
+) -> Candidate:
+    snapshot = NodeSnapshot("n", "i", 1, 0, status, slots, public, (), None, 0)
+    return Candidate(snapshot, NodeLoad(**load), reserved)
+
+
+def choose(nodes: dict[str, Candidate], seed: int = 1) -> list[str]:
+    return prefer(list(nodes), look=nodes.get, rules=RULES, chance=Random(seed).random)
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (candidate(), None),
+        (candidate(status=NodeStatus.DEGRADED), None),
+        (candidate(status=NodeStatus.REGISTERING), "it is registering"),
+        (candidate(status=NodeStatus.DRAINING), "it is draining"),
+        (candidate(status=NodeStatus.OFFLINE), "it is offline"),
+        (candidate(public=False), "it takes no public jobs"),
+        (candidate(cpu_percent=85), None),
+        (
+            candidate(cpu_percent=86),
+            "its resources are used to 86 %, above the threshold of 85 %",
+        ),
+        (
+            candidate(cpu_percent=1, gpu_mem_percent=99.6),
+            "its resources are used to 100 %, above the threshold of 85 %",
+        ),
+        (candidate(reserved=4), None),
+        (candidate(reserved=3, mem_percent=84.9), None),
+    ],
+)
+def test_an_objection_says_why_a_node_is_passed_over(node: Candidate, words: str | None):
+    assert objection(node, RULES) == words
+
+
+@pytest.mark.parametrize("status", NodeStatus)
+def test_only_ready_and_degraded_nodes_may_be_tried(status: NodeStatus):
+    may = objection(candidate(status=status), RULES) is None
+    assert may == (status in {NodeStatus.READY, NodeStatus.DEGRADED})
+
+
+@pytest.mark.parametrize(("reserved", "full"), [(0, False), (3, False), (4, True), (5, True)])
+def test_a_node_is_full_when_all_its_slots_are_reserved(reserved: int, full: bool):
+    assert candidate(slots=4, reserved=reserved).full is full
+
+
+def test_a_smaller_share_of_slots_is_less_pressure_and_ties_go_to_the_less_busy_machine():
+    assert candidate(slots=8, reserved=2).pressure < candidate(slots=4, reserved=2).pressure
+    idle, busy = candidate(reserved=1, cpu_percent=5), candidate(reserved=1, cpu_percent=80)
+    assert idle.pressure < busy.pressure < candidate(reserved=2).pressure
+
+
+def test_how_busy_a_machine_is_never_outweighs_a_slot_of_a_large_one():
+    busy = candidate(slots=100, reserved=1, cpu_percent=85)
+    assert busy.pressure < candidate(slots=100, reserved=2).pressure
+
+
+@pytest.mark.parametrize("percent", [0, -1, 101])
+def test_a_threshold_that_is_no_percentage_is_refused_by_its_setting(percent: int):
+    with pytest.raises(ValueError, match=f"SCHED_RESOURCE_THRESHOLD is {percent}"):
+        SelectionRules(resource_threshold=percent)
+
+
+@pytest.mark.parametrize("percent", [1, 100])
+def test_the_bounds_of_a_percentage_are_a_threshold(percent: int):
+    assert SelectionRules(resource_threshold=percent).resource_threshold == percent
+
+
+any_node = st.builds(
+    candidate,
+    status=st.sampled_from([NodeStatus.READY, *NodeStatus]),
+    public=st.sampled_from([True, True, False]),
+    slots=st.integers(1, 5),
+    reserved=st.integers(0, 6),
+    cpu_percent=st.sampled_from([0.0, 50.0, 85.0, 90.0]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.none() | any_node, max_size=40), st.integers(0, 2**32))
+def test_what_is_named_may_be_tried_is_named_once_and_stands_in_order(found, seed: int):
+    nodes = {f"n{number}": node for number, node in enumerate(found)}
+    chosen = choose(nodes, seed)
+    assert len(chosen) == len(set(chosen)) <= TRIES
+    assert all(nodes[name] is not None for name in chosen)
+    assert all(objection(nodes[name], RULES) is None for name in chosen)
+    ranks = [
+        (nodes[name].snapshot.status is NodeStatus.DEGRADED, nodes[name].pressure)
+        for name in chosen
+    ]
+    assert ranks == sorted(ranks)
+    possible = {name for name, node in nodes.items() if node and objection(node, RULES) is None}
+    assert bool(chosen) == bool(possible)
+    if any(nodes[name].full for name in chosen):
+        assert all(nodes[name].full for name in chosen)
+        assert len(chosen) <= LAST_RESORTS
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(any_node, max_size=TRIES), st.integers(0, 2**32))
+def test_of_a_small_pool_all_that_have_room_are_named_and_the_full_only_without_them(found, seed):
+    nodes = {f"n{number}": node for number, node in enumerate(found)}
+    possible = {name for name, node in nodes.items() if objection(node, RULES) is None}
+    free = {name for name in possible if not nodes[name].full}
+    chosen = choose(nodes, seed)
+    if free:
+        assert set(chosen) == free
+    else:
+        assert len(chosen) == min(len(possible), LAST_RESORTS)
+        assert set(chosen) <= possible
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_degraded_come_last_even_when_they_are_idle(seed: int):
+    nodes = {
+        "degraded": candidate(status=NodeStatus.DEGRADED),
+        "busy": candidate(reserved=3),
+        "idle": candidate(),
+    }
+    assert choose(nodes, seed) == ["idle", "busy", "degraded"]
+
+
+def test_a_degraded_node_is_chosen_when_no_ready_one_is_left():
+    nodes = {"d": candidate(status=NodeStatus.DEGRADED), "o": candidate(status=NodeStatus.OFFLINE)}
+    assert choose(nodes) == ["d"]
+
+
+def test_an_empty_pool_and_a_pool_of_unknown_nodes_name_nobody():
+    assert choose({}) == []
+    assert prefer(["a"] * 50, look=lambda _: None, rules=RULES, chance=Random(1).random) == []
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_one_node_of_a_large_pool_that_may_be_tried_is_found(seed: int):
+    nodes = {f"n{number}": candidate(status=NodeStatus.OFFLINE) for number in range(500)}
+    nodes["n321"] = candidate()
+    assert choose(nodes, seed) == ["n321"]
+
+
+def test_when_all_look_full_two_last_resorts_are_named():
+    nodes = {f"n{number}": candidate(reserved=4) for number in range(100)}
+    assert len(choose(nodes)) == LAST_RESORTS
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_least_full_is_the_first_of_the_last_resorts(seed: int):
+    nodes = {"over": candidate(reserved=6), "just": candidate(reserved=4)}
+    assert choose(nodes, seed) == ["just", "over"]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="selection.py:prefer looks at the whole pool only where the draws found nobody at all:"
+    " a few free nodes among many full ones are missed, and the task waits although they are idle",
+)
+def test_a_free_node_among_many_full_ones_is_found():
+    nodes = {f"n{number}": candidate(reserved=4) for number in range(200)}
+    nodes["n7"] = candidate()
+    assert all(choose(nodes, seed)[0] == "n7" for seed in range(20))
+
+
+def test_equal_nodes_are_each_chosen_first_about_equally_often():
+    nodes = {f"n{number}": candidate() for number in range(20)}
+    random = Random(7)
+    first = Counter(
+        prefer(list(nodes), look=nodes.get, rules=RULES, chance=random.random)[0]
+        for _ in range(2_000)
+    )
+    assert set(first) == set(nodes)
+    assert all(60 <= count <= 145 for count in first.values()), first  # 100 each, 9.7 deviation
+
+
+@pytest.mark.parametrize("members", [2, 3, TRIES])
+def test_equal_nodes_of_a_small_pool_take_turns_by_lot(members: int):
+    nodes = {f"n{number}": candidate() for number in range(members)}
+    first = Counter(choose(nodes, seed)[0] for seed in range(1_000))
+    assert min(first.values()) > 0.8 * 1_000 / members
+
+
+def test_a_burst_over_an_old_view_does_not_go_to_the_one_best_node():
+    """The view shows one idle node among nodes of one job each, and does not change meanwhile."""
+    nodes = {f"n{number}": candidate(reserved=1) for number in range(100)}
+    nodes["n0"] = candidate()
+    first = Counter(choose(nodes, seed)[0] for seed in range(1_000))
+    assert first["n0"] < 100
+    assert len(first) > 80
+
+
+def test_the_less_loaded_half_gets_most_of_the_tasks():
+    nodes = {f"n{number}": candidate(reserved=0 if number < 10 else 3) for number in range(20)}
+    first = Counter(choose(nodes, seed)[0] for seed in range(1_000))
+    idle = sum(count for name, count in first.items() if int(name[1:]) < 10)
+    assert idle > 900
+
+
+def _counting(look: Callable[[str], Candidate | None]) -> tuple[Callable, Counter[str]]:
+    looks: Counter[str] = Counter()
+
+    def counted(node_id: str) -> Candidate | None:
+        looks[node_id] += 1
+        return look(node_id)
+
+    return counted, looks
+
+
+def test_a_choice_from_a_large_healthy_pool_looks_at_a_few_nodes_only():
+    node = candidate()
+    look, looks = _counting(lambda _: node)
+    prefer(
+        [f"n{number}" for number in range(5_000)], look=look, rules=RULES, chance=Random(2).random
+    )
+    assert looks.total() <= DRAWS
+
+
+def test_the_same_seed_makes_the_same_choice():
+    nodes = {f"n{number}": candidate(reserved=number % 3) for number in range(50)}
+    assert choose(nodes, 5) == choose(nodes, 5)
+    assert len({tuple(choose(nodes, seed)) for seed in range(20)}) > 10
