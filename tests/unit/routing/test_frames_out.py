@@ -275,8 +275,16 @@ def test_a_failure_can_be_told_however_deep_its_details_are():
         with suppress(InvalidMessage):
             deepest = NODE_FRAMES.decode(text % ("[" * depth, "]" * depth)).message.error
             break
-    details = {"code": deepest.code, "details": deepest.details}
-    wire.job_failure(ErrorCode.NODE_FAILED, "x", session_id="s", job_id="s:1", details=details)
+
+    def tell(frames_below: int) -> bytes:
+        if frames_below:
+            return tell(frames_below - 1)
+        details = {"code": deepest.code, "details": deepest.details}
+        return wire.job_failure(
+            ErrorCode.NODE_FAILED, "x", session_id="s", job_id="s:1", details=details
+        )
+
+    assert tell(3)  # the consumer, the use-case and its helper
 
 
 def test_a_failure_without_details_has_no_field_for_them():
