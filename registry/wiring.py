@@ -198,7 +198,8 @@ def _instance_id() -> str:
 def _ground() -> Ground:
     mode, url = settings.SCHED_REDIS_MODE, settings.SCHED_REDIS_URL
     if mode == "off":
-        return MemoryGround(MemoryServer(clock=monotonic_ms))
+        # Like a Redis of its own: what it stamps is shown to people beside wall times.
+        return MemoryGround(MemoryServer(clock=wall_ms))
     if mode != "single":
         raise ImproperlyConfigured(
             f"SCHED_REDIS_MODE '{mode}' is not served by this version; set it to single or off"

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pools.wiring import Pools, build_pools
 from registry.domain.errors import StoreUnavailable
 from registry.domain.ids import node_id as new_node_id
+from registry.services.loops import Loops
 from registry.services.membership import Membership
 from registry.wiring import RedisGround, Registry, build_registry
 from routing.domain.errors import CloseCode
@@ -32,6 +33,7 @@ from routing.services.ports import InboxStore, JobStore, QueueStore, SessionStor
 from routing.services.retries import Retries
 from routing.services.sessions import Sessions
 from routing.services.slots import Slots
+from routing.services.sweeper import Sweeper
 from routing.services.waiting import Waiting
 from routing.store.inbox import RedisInboxStore
 from routing.store.jobs import RedisJobStore
@@ -71,7 +73,7 @@ class Stores:
 
 @dataclass(slots=True)
 class Routing:
-    """One scheduler instance."""
+    """One scheduler process: an instance, or, if it does not serve, a leader candidate only."""
 
     registry: Registry
     pools: Pools
@@ -91,6 +93,8 @@ class Routing:
     intake: Intake
     handover: Handover
     overview: Overview
+    sweeper: Sweeper
+    serves: bool
     max_frame_bytes: int
     default_capacity: int
     stopping: bool = False
@@ -105,6 +109,11 @@ class Routing:
     def instance_id(self) -> str:
         return self.registry.instance_id
 
+    @property
+    def candidate(self) -> bool:
+        """Whether this process stands for election."""
+        return settings.SCHED_LEADER_CANDIDATE or not self.serves
+
     def new_node_id(self) -> str:
         return new_node_id(secrets.token_hex(8))
 
@@ -116,15 +125,20 @@ class Routing:
         self.loop = asyncio.get_running_loop()
         loops = self.registry.loops
         self.registry.start_loops()
-        self.pools.start_loops(candidate=settings.SCHED_LEADER_CANDIDATE)
+        self.pools.start_loops(candidate=self.candidate)
         loops.every("report", self.registry.report_ms, self._report)
+        loops.every("sweep", self.registry.liveness.presence_ttl_ms // 3, self.sweeper.turn)
+        if self.serves:
+            self._start_serving(loops)
+        log.info("started", instance_id=self.instance_id, serves=self.serves)
+
+    def _start_serving(self, loops: Loops) -> None:
         loops.again("inbox", self._pump)
         loops.every("deadlines", TICK_MS, self._expire)
         loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
         loops.again("loop lag", self._measure_lag)
-        log.info("instance started", instance_id=self.instance_id)
 
     def unready(self) -> list[str]:
         """Why this instance should get no traffic now; empty when it should."""
@@ -142,7 +156,7 @@ class Routing:
         if self.stopping:
             return
         self.stopping = True
-        log.info("instance stopping", instance_id=self.instance_id)
+        log.info("stopping", instance_id=self.instance_id)
         try:
             async with asyncio.timeout(within_ms / 1000):
                 await self.pools.election.step_down(pause_ms=within_ms)
@@ -151,13 +165,14 @@ class Routing:
                 )
                 if left:
                     log.warning("sockets not closed in time", sockets=left)
-                await self.delivery.finish()
+                if self.serves:
+                    await self.delivery.finish()
                 await self.registry.instances.leave(self.instance_id)
         except (TimeoutError, StoreUnavailable) as error:
             # What is left behind runs out by itself, and peers take it over.
-            log.warning("instance did not leave in order", reason=str(error) or "out of time")
+            log.warning("did not leave in order", reason=str(error) or "out of time")
         await self.registry.close()
-        log.info("instance stopped", instance_id=self.instance_id)
+        log.info("stopped", instance_id=self.instance_id)
 
     async def _report(self) -> None:
         synced_at_ms = self.membership.synced_at_ms
@@ -168,7 +183,8 @@ class Routing:
                 sessions=len(self.sessions),
                 sync_delay_ms=now_ms - synced_at_ms if synced_at_ms is not None else 0,
                 draining=self.stopping,
-                candidate=settings.SCHED_LEADER_CANDIDATE,
+                candidate=self.candidate,
+                serves=self.serves,
             )
         )
 
@@ -190,42 +206,12 @@ class Routing:
         self.lag_ms = max((asyncio.get_running_loop().time() - began - 0.5) * 1000, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A process that only stands for election: no sockets, no inbox."""
-
-    pools: Pools
-
-    def start(self) -> None:
-        registry = self.pools.registry
-        registry.start_loops()
-        self.pools.start_loops(candidate=True)
-        registry.loops.every("report", registry.report_ms, self._report)
-        log.info("candidate started", instance_id=registry.instance_id)
-
-    async def stop(self) -> None:
-        """Give the lease up and go."""
-        registry = self.pools.registry
-        try:
-            async with asyncio.timeout(settings.SCHED_STOP_TIMEOUT_MS / 1000):
-                await self.pools.election.step_down(pause_ms=settings.SCHED_STOP_TIMEOUT_MS)
-                await registry.instances.leave(registry.instance_id)
-        except (TimeoutError, StoreUnavailable) as error:
-            log.warning("candidate did not leave in order", reason=str(error) or "out of time")
-        await registry.close()
-        log.info("candidate stopped", instance_id=registry.instance_id)
-
-    async def _report(self) -> None:
-        report = self.pools.report(serves=False, candidate=True)
-        await self.pools.registry.instances.report(report)
+def build_candidate() -> Routing:
+    """Wire a process that only stands for election: no sockets, no inbox."""
+    return build_routing(serves=False)
 
 
-def build_candidate() -> Candidate:
-    """Wire one candidate; raises ImproperlyConfigured where settings are wrong."""
-    return Candidate(build_pools(build_registry()))
-
-
-def build_routing() -> Routing:
+def build_routing(*, serves: bool = True) -> Routing:
     """Wire one instance; raises ImproperlyConfigured with one sentence where settings are wrong."""
     limits, rules = job_limits(), selection_rules()
     registry = build_registry()
@@ -263,6 +249,7 @@ def build_routing() -> Routing:
         deadlines,
         limits=limits,
     )
+    sweeper = Sweeper(pools.election, membership, registry.instances, stores.inbox, retries)
     intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
     return Routing(
         registry=registry,
@@ -292,6 +279,8 @@ def build_routing() -> Routing:
             leases=registry.leases,
             loops=registry.loops,
         ),
+        sweeper=sweeper,
+        serves=serves,
         max_frame_bytes=settings.SCHED_MAX_FRAME_BYTES,
         default_capacity=limits.default_capacity,
     )

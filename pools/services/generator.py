@@ -74,7 +74,6 @@ class Generator:
         sweeping = now_ms - self._swept_at_ms >= self._cleanup_ms
         if sweeping:
             self._swept_at_ms = now_ms
-            await self._membership.sweep()
             self._due = self._due or "sweep"
         if self._due is not None or self._adopting:
             await self._generate(held, retiring=sweeping)

@@ -256,14 +256,16 @@ class Membership:
                 await self._sync_everything()
         self._synced_at_ms = self._clock()
 
-    async def sweep(self) -> int:
-        """Remove snapshots of nodes that no living connection backs. The leader's turn."""
+    async def sweep(self) -> list[str]:
+        """Remove nodes that no living connection backs; returns which. The leader's turn."""
         remote = [v.snapshot for v in self.views if v.snapshot.node_id not in self._local]
         present = await self._store.present([snapshot.node_id for snapshot in remote])
         absent = [snapshot for snapshot in remote if snapshot.node_id not in present]
-        for snapshot in absent:
-            await self._store.remove(snapshot.node_id, epoch=snapshot.connection_epoch)
-        return len(absent)
+        return [
+            snapshot.node_id
+            for snapshot in absent
+            if await self._store.remove(snapshot.node_id, epoch=snapshot.connection_epoch)
+        ]
 
     async def _sync_everything(self) -> None:
         position, snapshots = await self._store.everything()

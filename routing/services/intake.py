@@ -114,7 +114,7 @@ class Intake:
             job_id_of(session.session_id, message.utterance_index),
             brief,
             wire.job_payload(fields, trace_id=trace_id),
-            message.deadline_ms or self._limits.life_ms,
+            min(message.deadline_ms or self._limits.life_ms, self._limits.life_ms),
         )
 
     async def _without_pool(self, job: _New) -> Acknowledged | Refused:

@@ -128,5 +128,11 @@ class InboxStore(Protocol):
     async def done(self, tokens: Sequence[str]) -> None:
         """Acknowledge commands that were handed over, and drop them."""
 
+    async def left_by(self, instance_id: str) -> list[tuple[str, Envelope]]:
+        """Commands in the inbox of an instance that is gone, each with the token for `clear`."""
+
+    async def clear(self, instance_id: str, tokens: Sequence[str]) -> bool:
+        """Drop these from that inbox, and the inbox too if none is left: True then."""
+
     async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
         """Move a command that cannot be acted on to the dead letters of this instance."""

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from registry.store.connection import Connection
 from registry.store.keys import Keys
-from registry.store.streams import Entry, streams
+from registry.store.streams import Entry, entries, streams
 from routing.domain.outcome import Envelope
 from routing.store.jobs import SCRIPTS
 
@@ -87,6 +87,18 @@ class RedisInboxStore:
             self._connection.call("XACK", self._inbox, GROUP, *tokens),
             self._connection.call("XDEL", self._inbox, *tokens),
         )
+
+    async def left_by(self, instance_id: str) -> list[tuple[str, Envelope]]:
+        inbox = self._keys.instance_inbox(instance_id)
+        reply = await self._connection.call("XRANGE", inbox, "-", "+", "COUNT", _BATCH)
+        return [(entry.id, _envelope(entry)) for entry in entries(reply)]
+
+    async def clear(self, instance_id: str, tokens: Sequence[str]) -> bool:
+        inbox = self._keys.instance_inbox(instance_id)
+        if tokens:
+            await self._connection.call("XDEL", inbox, *tokens)
+        reply = await self._connection.run(SCRIPTS["close_inbox"], [inbox], [])
+        return reply.word == "closed"
 
     async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
         await self._connection.call(

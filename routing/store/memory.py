@@ -408,6 +408,18 @@ class MemoryInboxStore:
         for token in tokens:
             inbox.pop(int(token), None)
 
+    async def left_by(self, instance_id: str) -> list[tuple[str, Envelope]]:
+        inbox = self._state.inboxes.get(instance_id, {})
+        return [(str(position), letter) for position, letter in inbox.items()]
+
+    async def clear(self, instance_id: str, tokens: Sequence[str]) -> bool:
+        inbox = self._state.inboxes.get(instance_id, {})
+        for token in tokens:
+            inbox.pop(int(token), None)
+        if not inbox:
+            self._state.inboxes.pop(instance_id, None)
+        return not inbox
+
     async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
         self._state.dead.append((envelope, reason))
         await self.done([token])

@@ -12,7 +12,7 @@ _PAUSE_S = 0.005
 async def eventually(
     condition: Callable[[], object],
     *,
-    within_ms: int = 5_000,
+    within_ms: int = 15_000,
     what: str = "the condition",
 ) -> Any:
     """Return the first true value of a sync or async condition; AssertionError if none comes."""

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from registry.signals import told_to_stop
@@ -26,4 +27,4 @@ async def _run() -> None:
     try:
         await told_to_stop()
     finally:
-        await candidate.stop()
+        await candidate.stop(within_ms=settings.SCHED_STOP_TIMEOUT_MS)
