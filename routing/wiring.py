@@ -299,6 +299,12 @@ def job_limits() -> JobLimits:
         raise ImproperlyConfigured(str(error)) from None
 
 
+def open_doors() -> list[str]:
+    """The settings by which anyone may open a socket."""
+    doors = ("SCHED_NODE_AUTH", "SCHED_SESSION_AUTH")
+    return [door for door in doors if getattr(settings, door) == "open"]
+
+
 def selection_rules() -> SelectionRules:
     try:
         return SelectionRules(resource_threshold=settings.SCHED_RESOURCE_THRESHOLD)

@@ -74,6 +74,7 @@ class LocalNode:
     fingerprint: str
     heard_ms: int
     load: NodeLoad = IDLE
+    told_load: NodeLoad = IDLE
     failures: FailureWindow = field(default_factory=FailureWindow)
 
     @property
@@ -106,7 +107,6 @@ class Membership:
         self._liveness = liveness
         self._clock = clock
         self._local: dict[str, LocalNode] = {}
-        self._fresh_loads: dict[str, NodeLoad] = {}
         self._position: Position | None = None
         self._synced_at_ms: int | None = None
         self.full_syncs = 0
@@ -180,7 +180,6 @@ class Membership:
         False when another connection owns the node by now; the caller's socket was closed.
         """
         node.load = load
-        self._fresh_loads[node.snapshot.node_id] = load
         self.views.set_load(node.snapshot.node_id, load)
         if not await self._keep(node):
             return False
@@ -221,7 +220,6 @@ class Membership:
         node_id, epoch = node.snapshot.node_id, node.snapshot.connection_epoch
         if self._local.get(node_id) is node:
             del self._local[node_id]
-            self._fresh_loads.pop(node_id, None)
         if self.views.remove(node_id, epoch=epoch):
             log.info("node lost", node_id=node_id, connection_epoch=epoch)
         try:
@@ -241,10 +239,8 @@ class Membership:
                 node.link.close(SILENT, "no heartbeat within the presence TTL")
 
     async def sync(self) -> None:
-        """One round: tell our fresh loads, follow everyone's changes, catch up after a gap."""
-        loads, self._fresh_loads = self._fresh_loads, {}
-        if loads:
-            await self._store.publish_loads(loads)
+        """One round: tell loads that changed, follow everyone's changes, catch up after a gap."""
+        await self._tell_loads()
         if self._position is None:
             await self._sync_everything()
         else:
@@ -255,6 +251,20 @@ class Membership:
             else:
                 await self._sync_everything()
         self._synced_at_ms = self._clock()
+
+    async def _tell_loads(self) -> None:
+        loads: dict[str, NodeLoad] = {}
+        for node_id, node in self._local.items():
+            view = self.views.get(node_id)
+            load = msgspec.structs.replace(node.load, reserved=view.reserved if view else 0)
+            if load != node.told_load:
+                loads[node_id] = load
+        if not loads:
+            return
+        await self._store.publish_loads(loads)
+        for node_id, load in loads.items():
+            if node_id in self._local:
+                self._local[node_id].told_load = load
 
     async def sweep(self) -> list[str]:
         """Remove nodes that no living connection backs; returns which. The leader's turn."""

@@ -47,10 +47,10 @@ SESSIONS = (
     ("zh", "en"),
     ("auto", "en"),
     ("en", "zh"),
-    ("ja", "en"),
+    ("zh", "ja"),
     ("auto", "zh"),
     ("en", "de"),
-    ("zh", "ja"),
+    ("ja", "en"),
     ("auto", "en"),
 )
 

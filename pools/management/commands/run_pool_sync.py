@@ -1,13 +1,14 @@
 """Mirror published pool versions, and which nodes registered, into the database."""
 
 import asyncio
-import signal
+import contextlib
 from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
 
 from pools.wiring import build_mirror
 from registry.domain.errors import StoreUnavailable
+from registry.signals import told_to_stop
 
 
 class Command(BaseCommand):
@@ -15,6 +16,7 @@ class Command(BaseCommand):
         "Mirrors published pool versions, and which nodes registered, into the database, for the"
         " admin's history. Runs until SIGTERM or SIGINT; several may run at a time."
     )
+    requires_system_checks = []  # Wiring refuses wrong settings itself, in one sentence.
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -31,12 +33,14 @@ class Command(BaseCommand):
 async def _mirror(*, once: bool) -> None:
     mirror = build_mirror()
     try:
-        work = asyncio.ensure_future(mirror.once() if once else mirror.run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, work.cancel)
-        await asyncio.wait({work})
-        if not work.cancelled():
-            work.result()
+        if once:
+            await mirror.once()
+            return
+        work = asyncio.ensure_future(mirror.run())
+        told = asyncio.ensure_future(told_to_stop())
+        await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
     finally:
         await mirror.close()

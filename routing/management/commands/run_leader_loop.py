@@ -16,6 +16,7 @@ class Command(BaseCommand):
         " nodes and instances that are gone. Start several for standby. Ends on SIGTERM or Ctrl-C,"
         " giving the lease up at once. Configured by the environment, like an instance."
     )
+    requires_system_checks = []  # Wiring refuses wrong settings itself, in one sentence.
 
     def handle(self, *args: Any, **options: Any) -> None:
         asyncio.run(_run())

@@ -1,0 +1,45 @@
+"""Django system checks: `manage.py check` names every setting the scheduler refuses, and the cure."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+
+from pools.wiring import pool_rules
+from registry.domain.errors import InvalidTiming
+from registry.wiring import lease_timing, liveness
+from routing.wiring import job_limits, open_doors, selection_rules
+
+CHECKED: tuple[tuple[str, Callable[[], object]], ...] = (
+    ("scheduler.E001", lease_timing),
+    ("scheduler.E002", liveness),
+    ("scheduler.E003", pool_rules),
+    ("scheduler.E004", job_limits),
+    ("scheduler.E005", selection_rules),
+)
+
+
+@register("scheduler")
+def check_settings(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    """One error for each group of settings that cannot work."""
+    found: list[CheckMessage] = []
+    for check_id, build in CHECKED:
+        try:
+            build()
+        except (ImproperlyConfigured, InvalidTiming) as error:
+            found.append(Error(str(error), id=check_id))
+    return found
+
+
+@register("scheduler", deploy=True)
+def check_doors(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    """A warning for each kind of socket that anyone may open."""
+    return [
+        Warning(
+            f"{setting} is open: whoever reaches the port may connect",
+            hint="leave it open only within a network that you trust",
+            id="scheduler.W001",
+        )
+        for setting in open_doors()
+    ]
