@@ -1,9 +1,9 @@
-"""Django system checks: `manage.py check` names every setting the scheduler refuses, and the cure."""
+"""System checks: `manage.py check` names every setting the scheduler refuses, and the cure."""
 
 from collections.abc import Callable
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from pools.wiring import pool_rules
@@ -20,23 +20,23 @@ CHECKED: tuple[tuple[str, Callable[[], object]], ...] = (
 )
 
 
-@register("scheduler")
-def check_settings(app_configs: Any, **options: Any) -> list[CheckMessage]:
+@checks.register("scheduler")
+def check_settings(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
     """One error for each group of settings that cannot work."""
-    found: list[CheckMessage] = []
+    found: list[checks.CheckMessage] = []
     for check_id, build in CHECKED:
         try:
             build()
         except (ImproperlyConfigured, InvalidTiming) as error:
-            found.append(Error(str(error), id=check_id))
+            found.append(checks.Error(str(error), id=check_id))
     return found
 
 
-@register("scheduler", deploy=True)
-def check_doors(app_configs: Any, **options: Any) -> list[CheckMessage]:
+@checks.register("scheduler", deploy=True)
+def check_doors(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
     """A warning for each kind of socket that anyone may open."""
     return [
-        Warning(
+        checks.Warning(
             f"{setting} is open: whoever reaches the port may connect",
             hint="leave it open only within a network that you trust",
             id="scheduler.W001",
