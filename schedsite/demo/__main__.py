@@ -68,10 +68,14 @@ class Demo:
 
     async def run(self, seconds: float | None) -> bool:
         """Everything from start to end; True when every task came back exactly once."""
+        print("starting the server, two instances and the leader loop", flush=True)
         self._server.ensure()
-        self._set_up_database()
+        self._spawn("database", ["-m", "schedsite.demo.database", USER, PASSWORD])
         self._start_scheduler()
         await self._wait_until("the instances to be ready", self._instances_ready)
+        await self._wait_until("the database to be set up", self._database_ready)
+        print("starting the pool mirror and the nodes", flush=True)
+        self._spawn("mirror", ["manage.py", "run_pool_sync"])
         self._start_nodes()
         await self._wait_until("the nodes to be in pools", self._nodes_ready)
         self._introduce()
@@ -97,25 +101,8 @@ class Demo:
                 process.wait()
         self._server.stop()
 
-    def _set_up_database(self) -> None:
-        for command in (
-            ["migrate", "--verbosity", "0"],
-            ["createsuperuser", "--noinput", "--username", USER, "--email", "operator@localhost"],
-        ):
-            done = subprocess.run(  # noqa: S603 (our own command)
-                [sys.executable, "manage.py", *command],
-                cwd=ROOT,
-                env=self._environment() | {"DJANGO_SUPERUSER_PASSWORD": PASSWORD},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise SystemExit(f"error: manage.py {command[0]} failed: {done.stderr.strip()}")
-
     def _start_scheduler(self) -> None:
         self._spawn("leader", ["manage.py", "run_leader_loop"])
-        self._spawn("mirror", ["manage.py", "run_pool_sync"])
         for number, port in enumerate(self._ports, start=1):
             self._spawn(
                 f"instance-{number}",
@@ -169,11 +156,14 @@ class Demo:
         give_up_at = time.monotonic() + READY_TIMEOUT_S
         while not await condition():
             for name, process in self._processes.items():
-                if process.poll() is not None:
-                    raise SystemExit(f"error: {name} ended at once: {self._last_line(name)}")
+                if process.poll() not in (None, 0):
+                    raise SystemExit(f"error: {name} failed: {self._last_line(name)}")
             if time.monotonic() > give_up_at:
                 raise SystemExit(f"error: waited in vain for {what}; see {self._folder / 'logs'}")
             await asyncio.sleep(0.1)
+
+    async def _database_ready(self) -> bool:
+        return self._processes["database"].poll() == 0
 
     async def _instances_ready(self) -> bool:
         return all(found.get("sched_ready") == 1 for found in await self._figures())

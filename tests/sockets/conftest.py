@@ -1,9 +1,9 @@
-"""One real instance for all socket tests; each test takes languages and ids of its own."""
+"""Real instances for all socket tests; each test takes languages and ids of its own."""
 
 import asyncio
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
 
@@ -13,23 +13,61 @@ LARGEST_FRAME = 1_000_000
 _numbers = itertools.count(1)
 
 
+@dataclass(frozen=True)
+class Instances:
+    """Three instances, each a cluster of its own."""
+
+    shared: Instance
+    locked: Instance
+    spare: Instance
+
+
 @pytest.fixture(scope="session")
-def sockets_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
     """What the socket tests share; at the end no log may hold a stack."""
-    cluster = Cluster(tmp_path_factory.mktemp("sockets"), SCHED_MAX_FRAME_BYTES=str(LARGEST_FRAME))
+    limit = {"SCHED_MAX_FRAME_BYTES": str(LARGEST_FRAME)}
+    cluster = Cluster(tmp_path_factory.mktemp("sockets"), **limit)
     cluster.start_server()
     try:
-        yield cluster
+        started = Instances(
+            cluster.start_instance("shared", SCHED_REDIS_KEY_PREFIX="shared"),
+            cluster.start_instance(
+                "locked",
+                SCHED_REDIS_KEY_PREFIX="locked",
+                SCHED_NODE_AUTH="required",
+                SCHED_SESSION_AUTH="required",
+            ),
+            cluster.start_instance("spare", SCHED_REDIS_KEY_PREFIX="spare"),
+        )
+        asyncio.run(all_ready(started))
+        yield started
     finally:
         cluster.end()
+    cluster.processes.remove(started.spare)
     cluster.check_logs()
 
 
-@pytest.fixture(scope="session")
-def instance(sockets_cluster: Cluster) -> Instance:
-    """An open instance, ready."""
-    (instance,) = asyncio.run(sockets_cluster.start_instances("shared"))
-    return instance
+async def all_ready(instances: Instances) -> None:
+    for instance in (instances.shared, instances.locked, instances.spare):
+        await instance.ready()
+
+
+@pytest.fixture
+def instance(instances: Instances) -> Instance:
+    """An open instance."""
+    return instances.shared
+
+
+@pytest.fixture
+def locked(instances: Instances) -> Instance:
+    """An instance that wants credentials from everyone."""
+    return instances.locked
+
+
+@pytest.fixture
+def spare(instances: Instances) -> Instance:
+    """An open instance for a test that looks at the log itself."""
+    return instances.spare
 
 
 @pytest.fixture
@@ -47,25 +85,3 @@ def node_id(number: int) -> str:
 def pair(number: int) -> str:
     """A language pair of the test's own."""
     return f"s{number}-t{number}"
-
-
-@pytest.fixture(scope="session")
-def locked(sockets_cluster: Cluster) -> Instance:
-    """An instance that wants credentials from everyone."""
-    required = {"SCHED_NODE_AUTH": "required", "SCHED_SESSION_AUTH": "required"}
-    # Of a cluster of its own, so that the shared instance stays the only one in its cluster.
-    (locked,) = asyncio.run(
-        sockets_cluster.start_instances("locked", SCHED_REDIS_KEY_PREFIX="locked", **required)
-    )
-    return locked
-
-
-@pytest.fixture
-def cluster_of_its_own(tmp_path: Path) -> Iterator[Cluster]:
-    """For a test that says itself what the logs may hold."""
-    cluster = Cluster(tmp_path)
-    cluster.start_server()
-    try:
-        yield cluster
-    finally:
-        cluster.end()

