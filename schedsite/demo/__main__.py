@@ -58,9 +58,10 @@ SESSIONS = (
 class Demo:
     """One run."""
 
-    def __init__(self, folder: Path, ports: Sequence[int]) -> None:
+    def __init__(self, folder: Path, listeners: Sequence[socket.socket]) -> None:
         self._folder = folder
-        self._ports = ports
+        self._listeners = listeners
+        self._ports = ports = [listener.getsockname()[1] for listener in listeners]
         self._server = embedded_server(folder / "valkey")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tally = Tally()
@@ -103,11 +104,11 @@ class Demo:
 
     def _start_scheduler(self) -> None:
         self._spawn("leader", ["manage.py", "run_leader_loop"])
-        for number, port in enumerate(self._ports, start=1):
-            self._spawn(
-                f"instance-{number}",
-                ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), APPLICATION],
-            )
+        for number, listener in enumerate(self._listeners, start=1):
+            fd = listener.fileno()
+            daphne = ["-m", "daphne", "-v", "0", "--fd", str(fd), APPLICATION]
+            self._spawn(f"instance-{number}", daphne, keep=(fd,))
+            listener.close()
 
     def _start_nodes(self) -> None:
         for number, (node_id, pairs) in enumerate(NODES):
@@ -118,7 +119,7 @@ class Demo:
                 ["-m", "schedsite.demo.node", "--id", node_id, "--pairs", pairs, *arguments],
             )
 
-    def _spawn(self, name: str, arguments: list[str]) -> None:
+    def _spawn(self, name: str, arguments: list[str], *, keep: tuple[int, ...] = ()) -> None:
         logs = self._folder / "logs"
         logs.mkdir(exist_ok=True)
         with (logs / f"{name}.log").open("ab") as log:
@@ -130,6 +131,7 @@ class Demo:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=keep,
                 preexec_fn=die_with_parent(),
             )
 
@@ -273,19 +275,25 @@ def _secret(folder: Path) -> str:
     return path.read_text()
 
 
-def _free_ports(wanted: Sequence[int]) -> list[int]:
-    """The wanted ports, each replaced by a free one where it is taken."""
-    ports: list[int] = []
+def _listeners(wanted: Sequence[int]) -> list[socket.socket]:
+    """Listening sockets on the wanted ports, or on free ones where those are taken.
+
+    An instance inherits its own: between looking for a free port and listening on it there is no
+    moment in which another run could take it.
+    """
+    found = []
     for port in wanted:
-        with contextlib.closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                probe.bind(("127.0.0.1", 0))
-                print(f"port {port} is taken; using {probe.getsockname()[1]}")
-            ports.append(probe.getsockname()[1])
-    return ports
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            listener = socket.create_server(("127.0.0.1", 0))
+            print(f"port {port} is taken; using {listener.getsockname()[1]}")
+        found.append(listener)
+    return found
 
 
 def main() -> int:
@@ -297,7 +305,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     with _own_folder() as folder:
-        demo = Demo(folder, _free_ports((8000, 8001)))
+        demo = Demo(folder, _listeners((8000, 8001)))
         try:
             good = asyncio.run(demo.run(options.seconds))
         except StoreUnavailable as error:

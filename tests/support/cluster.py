@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,18 @@ QUICK = {
 """Short times, so that tests of expiry take seconds."""
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Process:
     """One scheduler process with its log."""
 
-    def __init__(self, name: str, arguments: list[str], env: dict[str, str], logs: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        env: dict[str, str],
+        logs: Path,
+        *,
+        keep: tuple[int, ...] = (),
+    ) -> None:
         self.name = name
         self.log_path = logs / f"{name}.log"
         with self.log_path.open("ab") as log:
@@ -52,6 +52,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=keep,
                 preexec_fn=die_with_parent(),
             )
 
@@ -86,14 +87,12 @@ class Instance(Process):
     """One daphne process."""
 
     def __init__(self, name: str, env: dict[str, str], logs: Path) -> None:
-        self.port = free_port()
-        arguments = ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(self.port)]
-        super().__init__(
-            name,
-            [*arguments, "schedsite.asgi:application"],
-            env | {"SCHED_INSTANCE_ID": name},
-            logs,
-        )
+        # The instance inherits a listening socket, so that no one can take its port before it.
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+            fd = listener.fileno()
+            arguments = ["-m", "daphne", "-v", "0", "--fd", str(fd), "schedsite.asgi:application"]
+            super().__init__(name, arguments, env | {"SCHED_INSTANCE_ID": name}, logs, keep=(fd,))
 
     def url(self, path: str, scheme: str = "http") -> str:
         return f"{scheme}://127.0.0.1:{self.port}{path}"
