@@ -134,7 +134,7 @@ class Routing:
 
     def _start_serving(self, loops: Loops) -> None:
         loops.again("inbox", self._pump)
-        loops.every("deadlines", TICK_MS, self._expire)
+        loops.every("deadlines", TICK_MS, self.retries.turn)
         loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
@@ -192,9 +192,6 @@ class Routing:
         await self.stores.inbox.open()
         await self.delivery.pump()
         await asyncio.Event().wait()  # The inbox is closed: nothing comes any more.
-
-    async def _expire(self) -> None:
-        await asyncio.gather(*(self.retries.expire(due) for due in self.deadlines.due()))
 
     async def _close_silent(self) -> None:
         self.membership.close_silent()

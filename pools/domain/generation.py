@@ -70,8 +70,9 @@ def generate(
     if keep_lost:
         enough = {*_ranked(exact, rules), *_ranked(mixed, rules)}
         for pool in previous:
+            wanted = pool.kind is not PoolKind.MIXED or rules.enable_mixed_pools
             lost = pool.kind is not PoolKind.PINNED and (pool.src, pool.tgt) not in enough
-            if lost and (pool.src, pool.tgt) not in excluded:
+            if wanted and lost and (pool.src, pool.tgt) not in excluded:
                 chosen.setdefault(pool.name, (pool.kind, (pool.src, pool.tgt)))
     return _numbered(chosen, previous, next_pool_id)
 

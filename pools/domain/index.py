@@ -17,6 +17,7 @@ from msgspec import Struct
 from pools.domain.generation import PoolRules
 from pools.domain.pool import Pool, in_order
 from registry.domain.capability import (
+    AUTO,
     Capabilities,
     LanguageCapabilities,
     Pair,
@@ -24,8 +25,6 @@ from registry.domain.capability import (
     refusal,
     usable_languages,
 )
-
-AUTO = "auto"
 
 
 class Choice(Struct, frozen=True):

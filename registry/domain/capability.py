@@ -18,6 +18,9 @@ from msgspec import Meta, Struct
 
 Pair = tuple[str, str]
 
+AUTO = "auto"
+"""What a session says for "find out which"; in a node's lists it names no language."""
+
 # The lookahead refuses the newline that `$` alone would let pass at the end; `*` stays free for
 # the names of mixed pools.
 LanguageCode = Annotated[
@@ -104,6 +107,8 @@ def refusal(
     """The first clause of the rule that this pair fails, for people to read; None if it holds."""
     if src == tgt:
         return f"source and target are both {src}"
+    if AUTO in (src, tgt):
+        return f"{AUTO} is no language"
     unready = _unready_service(capabilities, require_semantic)
     if unready is not None:
         return unready
@@ -143,10 +148,10 @@ def language_pairs(
     if languages is None:
         return frozenset()
     if languages.supported_language_pairs is not None:
-        return frozenset(
-            (p.src, p.tgt) for p in languages.supported_language_pairs if p.src != p.tgt
-        )
-    sources, targets = set(languages.asr_languages or ()), set(languages.tts_languages or ())
+        listed = ((p.src, p.tgt) for p in languages.supported_language_pairs)
+        return frozenset((src, tgt) for src, tgt in listed if src != tgt and AUTO not in (src, tgt))
+    sources = set(languages.asr_languages or ()) - {AUTO}
+    targets = set(languages.tts_languages or ()) - {AUTO}
     if require_semantic:
         sources.intersection_update(languages.semantic_languages or ())
         targets.intersection_update(languages.semantic_languages or ())

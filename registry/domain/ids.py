@@ -10,6 +10,7 @@ from registry.domain.errors import InvalidIdentifier
 
 MAX_LENGTH = 128
 _SHAPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 _HOST_JUNK = re.compile(r"[^A-Za-z0-9.-]+")
 
 
@@ -47,6 +48,6 @@ def job_id(session: str, utterance_index: int) -> str:
 def split_job_id(job: str) -> tuple[str, int]:
     """Return (session id, utterance index); raises InvalidIdentifier when it is not a job id."""
     session, _, index = job.rpartition(":")
-    if not session or not index.isascii() or not index.isdigit() or len(index) > 18:
+    if not session or _INDEX.fullmatch(index) is None:
         raise InvalidIdentifier("a job id is a session id, a colon and an utterance index")
     return check_identifier(session, what="session id"), int(index)

@@ -82,7 +82,7 @@ def load_script(path: Path) -> Script:
         if set(range(1, len(declared) + 1)) - used - listed:
             raise ValueError(f"{path.name}: the header names {kind} that the body does not use")
     returns = _RETURNS.search(source)
-    if returns is None or not source.startswith("-- "):
+    if returns is None or re.match(r"-- (?!KEYS |ARGV |RETURNS )", source) is None:
         raise ValueError(f"{path.name}: the header needs a sentence of guarantee and RETURNS")
     words = frozenset(part.split()[0] for part in returns[1].split("|"))
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

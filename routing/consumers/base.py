@@ -102,7 +102,7 @@ class SocketConsumer(AsyncConsumer):
             await self._handle(data if data is not None else event["bytes"])
 
     async def _handle(self, data: str | bytes) -> None:
-        if len(data) > self.max_frame_bytes:
+        if _size(data) > self.max_frame_bytes:
             limit = self.max_frame_bytes
             self.refuse(ErrorCode.MESSAGE_TOO_LARGE, f"a frame may have at most {limit} bytes")
             self.close(CloseCode.TOO_LARGE, "message too large")
@@ -143,3 +143,8 @@ class SocketConsumer(AsyncConsumer):
             self._outgoing.clear()
         finally:
             self._writer = None
+
+
+def _size(data: str | bytes) -> int:
+    """Bytes of a frame; text that is ASCII, like audio in base64, is not encoded to be counted."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())

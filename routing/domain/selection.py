@@ -22,7 +22,14 @@ LAST_RESORTS = 2
 """Nodes it names when all look full: enough to notice that the view is old."""
 
 DRAWS = 16
-"""Random draws before the whole pool is looked at."""
+"""Random draws before the pool is looked through."""
+
+LOOKS = 256
+"""Nodes looked at in a row, from a place by lot, when the draws found only full ones.
+
+A bound, so that a task never costs more in a pool of 10,000 than in one of 300; what it misses in
+a large pool that is all but full, the next freed slot finds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +95,8 @@ def prefer(
 ) -> list[str]:
     """Up to TRIES node ids of a pool in the order to try them; empty when none may be tried.
 
-    O(1) in the size of the pool while some of its nodes may be tried; when the draws found none,
-    the whole pool is looked at before saying that there is none.
+    O(1) in the size of the pool: a few draws, then at most LOOKS nodes one after the other. Only
+    where the draws found none but unfit nodes is the whole pool looked through.
     """
     free: dict[str, Candidate] = {}
     full: dict[str, Candidate] = {}
@@ -98,9 +105,12 @@ def prefer(
             _consider(members[int(chance() * len(members))], free, full, look, rules)
             if len(free) >= TRIES:
                 break
-    if not free and not full:
-        for node_id in members:
-            _consider(node_id, free, full, look, rules)
+    if not free:
+        start = int(chance() * len(members))
+        for step in range(min(len(members), LOOKS) if full else len(members)):
+            _consider(members[(start + step) % len(members)], free, full, look, rules)
+            if len(free) >= TRIES:
+                break
     return _ordered(free, chance)[:TRIES] or _ordered(full, chance)[:LAST_RESORTS]
 
 
@@ -124,6 +134,6 @@ def _ordered(found: dict[str, Candidate], chance: Chance) -> list[str]:
     for last in range(len(ids) - 1, 0, -1):
         other = int(chance() * (last + 1))
         ids[last], ids[other] = ids[other], ids[last]
-    ids[:2] = sorted(ids[:2], key=lambda node_id: found[node_id].pressure)
     ids.sort(key=lambda node_id: found[node_id].snapshot.status is NodeStatus.DEGRADED)
+    ids[:2] = sorted(ids[:2], key=lambda node_id: found[node_id].pressure)
     return ids

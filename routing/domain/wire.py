@@ -109,7 +109,7 @@ class AsrPartial(Message, frozen=True, tag="asr_partial"):
 class NodeFault(Struct, frozen=True):
     code: str
     message: str
-    details: Any = None
+    details: Raw | UnsetType = UNSET
 
 
 class JobResult(Message, frozen=True, tag="job_result"):
@@ -130,7 +130,6 @@ class NodeError(Message, frozen=True, tag="node_error"):
     node_id: Name
     code: str
     message: str
-    details: Any = None
 
 
 # From sessions.
@@ -227,7 +226,8 @@ class FrameDecoder:
     def decode(self, data: str | bytes) -> Frame:
         """Decode one frame; raises InvalidMessage with a sentence for its sender."""
         try:
-            fields = _fields.decode(data)
+            # As text: what is carried through raw would keep broken UTF-8 unseen.
+            fields = _fields.decode(data.decode() if isinstance(data, bytes) else data)
             kind = _text.decode(fields["type"])
         except KeyError:
             raise InvalidMessage("the frame has no 'type'") from None
@@ -252,10 +252,11 @@ def _check_opaque(kind: str, fields: Fields) -> None:
         raw = fields.get(name)
         if raw is None and kind == "utterance":
             raise InvalidMessage(f"{kind}: Object missing required field `{name}`")
-        if raw is not None and bytes(memoryview(raw)[:1]) not in (b'"', b"n"):
+        may_be_null = kind != "utterance"
+        if raw is None or (may_be_null and _is_null(raw)):
+            continue
+        if bytes(memoryview(raw)[:1]) != b'"':
             raise InvalidMessage(f"{kind}: Expected `str` - at `$.{name}`")
-        if kind == "utterance" and raw is not None and bytes(memoryview(raw)[:1]) == b"n":
-            raise InvalidMessage(f"{kind}: Expected `str`, got `null` - at `$.{name}`")
 
 
 def _reason(error: Exception) -> str:
@@ -279,7 +280,10 @@ _any = msgspec.json.Decoder()
 
 def check_schema_version(message: NodeRegister) -> None:
     """Raise InvalidCapability unless the node speaks our capability schema."""
-    given = _any.decode(message.capability_schema_version)
+    try:
+        given = _any.decode(message.capability_schema_version)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise InvalidCapability(f"capability_schema_version: {_reason(error)}") from None
     if given != CAPABILITY_SCHEMA_VERSION:
         raise InvalidCapability(
             f"capability_schema_version is {str(given)[:64]!r};"
@@ -386,8 +390,11 @@ def utterance_ack(session_id: str, utterance_index: int, *, job_id: str, status:
     )
 
 
+_PARTIAL_DROPS = frozenset({"node_id", "seq"})
+
+
 def asr_partial(fields: Mapping[str, Raw]) -> bytes:
-    return _encode({name: raw for name, raw in fields.items() if name != "node_id"})
+    return _encode({name: raw for name, raw in fields.items() if name not in _PARTIAL_DROPS})
 
 
 _RESULT_DROPS = frozenset({"type", "seq", "attempt_id", "node_id", "success", "error"})
@@ -400,7 +407,14 @@ def translation_result(fields: Mapping[str, Raw]) -> bytes:
     body: dict[str, Any] = {"type": "translation_result"}
     body.update((name, _EMPTY) for name in _RESULT_TEXTS)
     body.update((name, raw) for name, raw in fields.items() if name not in _RESULT_DROPS)
+    for name in _RESULT_TEXTS:
+        if _is_null(body[name]):
+            body[name] = _EMPTY
     return _encode(body)
+
+
+def _is_null(raw: Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"n"
 
 
 def job_failure(

@@ -8,6 +8,7 @@ import asyncio
 from typing import Any
 
 import structlog
+from msgspec import UNSET
 
 from registry.domain.ids import split_job_id
 from registry.services.membership import LocalNode, Membership
@@ -204,6 +205,13 @@ def _outcome(message: wire.JobResult, fields: wire.Fields) -> tuple[JobState, by
         fault.message if fault else "the node failed without saying why",
         session_id=split_job_id(message.job_id)[0],
         job_id=message.job_id,
-        details={"code": fault.code, "details": fault.details} if fault else None,
+        details=_details(fault) if fault else None,
     )
     return JobState.FAILED, body
+
+
+def _details(fault: wire.NodeFault) -> dict[str, Any]:
+    details: dict[str, Any] = {"code": fault.code}
+    if fault.details is not UNSET:
+        details["details"] = fault.details
+    return details

@@ -5,7 +5,7 @@ goes by when this one is gone. What comes due is only a reason to look at the st
 """
 
 import heapq
-from collections import Counter
+from itertools import count
 from typing import NamedTuple
 
 from registry.services.ports import Clock
@@ -14,7 +14,8 @@ from registry.services.ports import Clock
 class Watched(NamedTuple):
     """A job to be looked at: has it got beyond this attempt, and beyond waiting for a slot?
 
-    `last` marks the end of the job's whole life.
+    `last` marks the end of the job's whole life. `watch` tells the job's time of being watched
+    from a later one, after it was forgotten.
     """
 
     due_ms: int
@@ -22,6 +23,15 @@ class Watched(NamedTuple):
     attempt: int
     queued: bool
     last: bool
+    watch: int
+
+
+class _Watch:
+    __slots__ = ("left", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.left = 0
 
 
 class Deadlines:
@@ -30,13 +40,14 @@ class Deadlines:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heap: list[Watched] = []
-        self._live: Counter[str] = Counter()
+        self._watches: dict[str, _Watch] = {}
+        self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._watches)
 
     def __contains__(self, job_id: object) -> bool:
-        return job_id in self._live
+        return job_id in self._watches
 
     def add(
         self,
@@ -47,13 +58,16 @@ class Deadlines:
         queued: bool = False,
         last: bool = False,
     ) -> None:
-        self._live[job_id] += 1
+        watch = self._watches.get(job_id)
+        if watch is None:
+            watch = self._watches[job_id] = _Watch(next(self._numbers))
+        watch.left += 1
         due_ms = self._clock() + within_ms
-        heapq.heappush(self._heap, Watched(due_ms, job_id, attempt, queued, last))
+        heapq.heappush(self._heap, Watched(due_ms, job_id, attempt, queued, last, watch.number))
 
     def forget(self, job_id: str) -> None:
         """The job ended: nothing of it comes due any more."""
-        self._live.pop(job_id, None)
+        self._watches.pop(job_id, None)
 
     def due(self) -> list[Watched]:
         """Take out what is due now."""
@@ -61,6 +75,11 @@ class Deadlines:
         found: list[Watched] = []
         while self._heap and self._heap[0].due_ms <= now_ms:
             watched = heapq.heappop(self._heap)
-            if watched.job_id in self._live:
-                found.append(watched)
+            watch = self._watches.get(watched.job_id)
+            if watch is None or watch.number != watched.watch:
+                continue
+            watch.left -= 1
+            if not watch.left:
+                del self._watches[watched.job_id]
+            found.append(watched)
         return found

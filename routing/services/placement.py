@@ -6,7 +6,8 @@ In memory and O(1): nothing here speaks to a store. The same code answers the dr
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pools.domain.index import AUTO, PoolIndex
+from pools.domain.index import PoolIndex
+from registry.domain.capability import AUTO
 from registry.services.views import NodeView, NodeViews
 from routing.domain.selection import Candidate, Chance, SelectionRules, objection, prefer
 

@@ -111,6 +111,24 @@ class Retries:
                     job_id, attempt=job.attempt, within_ms=self._limits.life_ms, last=True
                 )
 
+    async def turn(self) -> None:
+        """Act on the deadlines that passed. Raises StoreUnavailable; nothing is forgotten then."""
+        due = self._deadlines.due()
+        outcomes = await asyncio.gather(*map(self.expire, due), return_exceptions=True)
+        failures: list[BaseException] = []
+        for watched, outcome in zip(due, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                failures.append(outcome)
+                self._deadlines.add(
+                    watched.job_id,
+                    attempt=watched.attempt,
+                    within_ms=0,
+                    queued=watched.queued,
+                    last=watched.last,
+                )
+        if failures:
+            raise failures[0]
+
     async def expire(self, watched: Watched) -> None:
         """A deadline of a job passed: look at what became of it, and act."""
         job = await self._jobs.get(watched.job_id)

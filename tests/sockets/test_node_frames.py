@@ -1,5 +1,6 @@
 """What nodes may send and what they are told when they should not have, over a real daphne."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -614,7 +615,7 @@ async def test_a_frame_of_the_largest_size_passes_and_a_larger_one_closes_the_so
     reason="consumers/base.py compares the limit in bytes with a number of characters",
 )
 async def test_the_size_of_a_frame_is_counted_in_bytes(instance: Instance) -> None:
-    async with Peer(instance.node_url) as peer:
+    async with Peer(instance.node_url) as peer, asyncio.timeout(3):
         await peer.send('{"type": "' + "語" * (LARGEST_FRAME // 2) + '"}')
         assert (await peer.expect("error"))["code"] == "MESSAGE_TOO_LARGE"
         assert await peer.closed() == 1009

@@ -299,8 +299,5 @@ def test_members_are_counted_once_through_a_thousand_changes():
         assert sorted(index.members("zh-en")) == sorted(here)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="index.py:130 says that auto is no language, but a node may list it as one"
-)
 def test_auto_is_no_language_even_if_a_node_says_so():
     assert not index_of([], {"a": node("auto>en")}).supports("a", "auto", "en")

@@ -127,7 +127,6 @@ def test_what_is_no_job_id_is_refused(job: str):
         split_job_id(job)
 
 
-@pytest.mark.xfail(strict=True, reason="ids.py:50 takes leading zeros: two spellings of one job")
 @pytest.mark.parametrize("job", ["s:007", "s:00"])
 def test_a_job_id_has_one_spelling_only(job: str):
     with pytest.raises(InvalidIdentifier):

@@ -114,7 +114,6 @@ def test_every_script_of_ours_loads_and_answers_only_with_words_of_its_header(pa
     assert answers <= script.words
 
 
-@pytest.mark.xfail(strict=True, reason="scripts.py:85 takes any comment for the guarantee")
 def test_a_script_that_opens_with_its_keys_lacks_the_sentence_of_guarantee(tmp_path: Path):
     with pytest.raises(ValueError, match="sentence of guarantee"):
         _load(tmp_path, GOOD.partition("\n")[2])

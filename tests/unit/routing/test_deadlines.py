@@ -37,7 +37,7 @@ def test_a_deadline_comes_due_at_its_ms_and_once(deadlines: Deadlines, clock: St
     assert deadlines.due() == []
     clock.now_ms += 1
     assert deadlines.due() == [
-        Watched(due_ms=1_050, job_id="s:1", attempt=2, queued=False, last=False)
+        Watched(due_ms=1_050, job_id="s:1", attempt=2, queued=False, last=False, watch=0)
     ]
     assert deadlines.due() == []
 
@@ -101,9 +101,6 @@ def test_a_deadline_that_has_passed_already_is_due_at_once(deadlines: Deadlines)
     assert len(deadlines.due()) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="deadlines.py:due() knows a job by its id: an old entry lives again with it"
-)
 def test_a_deadline_of_a_forgotten_job_stays_forgotten_when_the_job_is_watched_again(
     deadlines: Deadlines, clock: StandingClock
 ):
@@ -114,9 +111,6 @@ def test_a_deadline_of_a_forgotten_job_stays_forgotten_when_the_job_is_watched_a
     assert deadlines.due() == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="deadlines.py:due() takes entries out of the heap and leaves them counted"
-)
 def test_a_job_whose_last_deadline_came_out_is_no_longer_watched(
     deadlines: Deadlines, clock: StandingClock
 ):

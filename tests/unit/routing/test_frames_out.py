@@ -95,10 +95,6 @@ def test_texts_that_a_node_leaves_out_are_empty_in_the_result():
     ] == [""] * 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="wire.py:402: a null of the node's overwrites the empty text; the contract has no null",
-)
 @pytest.mark.parametrize("name", ["text_asr", "text_translated", "tts_audio", "tts_format"])
 def test_a_text_that_a_node_gives_as_null_is_empty_in_the_result(name: str):
     assert once(resulted(f',"{name}":null'))[name] == ""
@@ -195,9 +191,6 @@ def test_a_partial_goes_to_the_session_without_its_node():
     assert b'"x_more":[ 1 ]' in out
 
 
-@pytest.mark.xfail(
-    strict=True, reason="wire.py:390 lets a partial carry a seq, which counts terminal messages"
-)
 def test_a_partial_cannot_carry_a_place_in_the_sequence():
     _, fields = NODE_FRAMES.decode(
         '{"type":"asr_partial","job_id":"s-1:3","node_id":"n-1","session_id":"s-1",'
@@ -263,12 +256,6 @@ def test_a_failure_carries_what_the_node_said_of_it(message: str, details: objec
     assert out["details"] == {"code": "X", "details": details}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RecursionError,
-    reason="wire.py:112: details are built as objects, and what could just be decoded may be"
-    " nested too deeply to be encoded from further down the stack",
-)
 def test_a_failure_can_be_told_however_deep_its_details_are():
     text = RESULT + ',"error":{"code":"X","message":"y","details":%s%s}}'
     for depth in range(sys.getrecursionlimit(), 0, -1):

@@ -171,11 +171,6 @@ def test_of_two_nodes_the_less_loaded_is_always_first(seed: int):
     assert choose(nodes, seed) == ["idle", "busy"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="selection.py:_ordered compares two before it puts the degraded last: where one of the"
-    " two is degraded the first ready node is taken uncompared",
-)
 def test_a_degraded_node_does_not_take_the_place_of_one_to_compare_with():
     nodes = {
         "degraded": candidate(status=NodeStatus.DEGRADED),
@@ -213,11 +208,6 @@ def test_the_least_full_is_the_first_of_the_last_resorts(seed: int):
     assert choose(nodes, seed) == ["just", "over"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="selection.py:prefer looks at the whole pool only where the draws found nobody at all:"
-    " a few free nodes among many full ones are missed, and the task waits although they are idle",
-)
 def test_a_free_node_among_many_full_ones_is_found():
     nodes = {f"n{number}": candidate(reserved=4) for number in range(200)}
     nodes["n7"] = candidate()
