@@ -33,8 +33,9 @@ outcomes of the node's last five jobs: three failures make it degraded.
 JOB = """\
 ## Job
 
-Terminal states: {terminal}. They take no event, so whoever comes second changes nothing. The Lua
-scripts of `routing/store/lua/` enforce this table in Redis; the attempt number fences besides.
+Terminal states: {terminal}.
+They take no event, so whoever comes second changes nothing. The Lua scripts of
+`routing/store/lua/` enforce this table in Redis; the attempt number fences besides.
 """
 
 
@@ -60,15 +61,16 @@ def _machine(
         for (before, event), after in transitions.items()
         if before != after
     ]
+
+    def row(event: Event) -> Iterator[str]:
+        return (transitions.get((state, event), "") for state in states)
+
     yield "\n".join(["```mermaid", "stateDiagram-v2", *moves, "```", ""])
     yield "\n".join(
         [
             f"| event | {' | '.join(states)} |",
             f"| --- |{' --- |' * len(states)}",
-            *(
-                f"| {event} | {' | '.join(transitions.get((state, event), '') for state in states)} |"
-                for event in events
-            ),
+            *(f"| {event} | {' | '.join(row(event))} |" for event in events),
             "",
         ]
     )

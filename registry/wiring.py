@@ -21,7 +21,8 @@ from registry.services.loops import Loops, Step
 from registry.services.membership import Membership
 from registry.services.ports import Clock, InstanceStore, LeaseStore, NodeStore
 from registry.services.views import NodeViews
-from registry.store.connection import Connection, check_url
+from registry.store.address import Address, RedisMode, cluster, sentinel, single
+from registry.store.connection import Connection
 from registry.store.embedded import EmbeddedServer
 from registry.store.instances import RedisInstanceStore
 from registry.store.keys import Keys
@@ -200,12 +201,8 @@ def _ground() -> Ground:
     if mode == "off":
         # Like a Redis of its own: what it stamps is shown to people beside wall times.
         return MemoryGround(MemoryServer(clock=wall_ms))
-    if mode != "single":
-        raise ImproperlyConfigured(
-            f"SCHED_REDIS_MODE '{mode}' is not served by this version; set it to single or off"
-        )
-    embedded = None
-    if not url:
+    prefix, embedded = settings.SCHED_REDIS_KEY_PREFIX, None
+    if mode == RedisMode.SINGLE and not url:
         embedded = EmbeddedServer(settings.SCHED_EMBEDDED_DIR)
         try:
             embedded.ensure()
@@ -213,13 +210,17 @@ def _ground() -> Ground:
             raise ImproperlyConfigured(f"the embedded server cannot be used: {error}") from None
         url = embedded.url
     try:
-        check_url(url)
-        keys = Keys(
-            check_identifier(settings.SCHED_REDIS_KEY_PREFIX, what="SCHED_REDIS_KEY_PREFIX")
-        )
+        address = _address(mode, url)
+        keys = Keys(check_identifier(prefix, what="SCHED_REDIS_KEY_PREFIX"))
     except (ValueError, InvalidIdentifier) as error:
         raise ImproperlyConfigured(str(error)) from None
-    return RedisGround(Connection(url), keys, embedded)
+    return RedisGround(Connection(address), keys, embedded)
+
+
+def _address(mode: str, url: str) -> Address:
+    if mode == RedisMode.CLUSTER:
+        return cluster(settings.SCHED_REDIS_CLUSTER_URLS or ([url] if url else []))
+    return sentinel(url) if mode == RedisMode.SENTINEL else single(url)
 
 
 def _reviver(embedded: EmbeddedServer) -> Step:

@@ -12,29 +12,24 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from redis import asyncio as redis
 from redis import exceptions as errors
-from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from registry.domain.errors import StoreUnavailable
+from registry.store.address import Address, single
 from registry.store.scripts import Reply, Script
+from registry.store.transport import CONNECT_TIMEOUT_S, Argument, Command, transport
 
-Argument = str | bytes | int | float
-Command = tuple[Argument, ...]
 Waiting = tuple[Command, "asyncio.Future[Any]"]
 
 _UNAVAILABLE = (
     errors.ConnectionError,
     errors.TimeoutError,
     errors.BusyLoadingError,
-    errors.ClusterDownError,
+    errors.ClusterError,
     errors.ReadOnlyError,
+    errors.RedisClusterException,
     OSError,
 )
-_CONNECT_TIMEOUT_S = 2.0
-_REPLY_TIMEOUT_S = 5.0
 _PIPELINES = 4
 """Pipelines under way at once; further commands wait for the next one and ride together."""
 
@@ -42,9 +37,9 @@ _PIPELINES = 4
 class Connection:
     """One process's way to one Redis."""
 
-    def __init__(self, url: str) -> None:
-        self._client = _client(url, reply_timeout_s=_REPLY_TIMEOUT_S)
-        self._blocking = _client(url, reply_timeout_s=None)
+    def __init__(self, address: Address | str) -> None:
+        """`address` may be the URL of a single server."""
+        self._transport = transport(single(address) if isinstance(address, str) else address)
         self._batch: list[Waiting] = []
         self._scheduled = False
         self._sending: set[asyncio.Task[None]] = set()
@@ -66,8 +61,8 @@ class Connection:
     async def wait(self, *command: Argument, within_ms: int) -> Any:
         """Run a blocking read on a connection of its own, for `within_ms` plus a margin."""
         try:
-            async with asyncio.timeout(within_ms / 1000 + _CONNECT_TIMEOUT_S):
-                return await self._blocking.execute_command(*command)  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(within_ms / 1000 + CONNECT_TIMEOUT_S):
+                return await self._transport.wait(command)
         except TimeoutError:
             raise StoreUnavailable("Redis did not answer a blocking read in time") from None
         except _UNAVAILABLE as error:
@@ -77,8 +72,7 @@ class Connection:
         """Let go of the sockets; what is still under way fails with StoreUnavailable."""
         for task in list(self._sending):
             task.cancel()
-        await self._client.aclose()
-        await self._blocking.aclose()
+        await self._transport.close()
 
     def _enqueue(self, command: Command) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -103,11 +97,8 @@ class Connection:
         self._schedule()
 
     async def _send(self, batch: list[Waiting]) -> None:
-        pipeline = self._client.pipeline(transaction=False)
-        for command, _ in batch:
-            pipeline.execute_command(*command)
         try:
-            replies = await pipeline.execute(raise_on_error=False)
+            replies = await self._transport.send([command for command, _ in batch])
         except asyncio.CancelledError:
             _fail(batch, StoreUnavailable("the connection to Redis was closed"))
             raise
@@ -135,31 +126,3 @@ def _fail(batch: list[Waiting], error: Exception) -> None:
 
 def _unavailable(error: BaseException) -> StoreUnavailable:
     return StoreUnavailable(f"Redis is not available: {error or type(error).__name__}")
-
-
-def check_url(url: str) -> None:
-    """Raise ValueError with one sentence unless this is the address of a Redis."""
-    scheme, separator, rest = url.partition("://")
-    if scheme not in ("redis", "rediss", "unix") or not separator or not rest:
-        raise ValueError(
-            "SCHED_REDIS_URL is not a Redis address; it looks like redis://host:6379/0,"
-            " rediss://… for TLS, or unix:///path/to/socket"
-        )
-    parse_url(url)
-
-
-def _client(url: str, *, reply_timeout_s: float | None) -> "redis.Redis":
-    # Retrying by itself would run a command twice when only its reply was lost. Replies stay as
-    # they come (RESP2, no callbacks), so that every store decodes one known shape.
-    options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    client = redis.Redis.from_url(
-        url,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=_CONNECT_TIMEOUT_S,
-        socket_timeout=reply_timeout_s,
-        health_check_interval=0,
-        **options,
-    )
-    client.response_callbacks.clear()
-    return client
