@@ -103,6 +103,7 @@ class Registry:
         ground = self.ground
         if isinstance(ground, RedisGround) and ground.embedded is not None:
             self.loops.every("embedded server", 1_000, _reviver(ground.embedded))
+        self.loops.again("node news", self.membership.follow)
         self.loops.every("node sync", self.liveness.snapshot_sync_ms, self.membership.sync)
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ The status says whether a node may be given work. It is not a promise that the n
 that is what presence keys and reservations with an expiry are for.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -106,6 +107,19 @@ class NodeSnapshot(msgspec.Struct, frozen=True):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(self.capability_by_type, self.language_capabilities)
+
+
+DIGEST_BITS = 48
+
+
+def digest_part(snapshot: NodeSnapshot) -> int:
+    """One snapshot's part of the digest of all: parts are summed modulo 2^DIGEST_BITS.
+
+    The Lua verbs that write snapshots keep the same sum.
+    """
+    epoch, revision = snapshot.order
+    name = f"{snapshot.node_id}|{epoch}|{revision}".encode()
+    return int(hashlib.sha1(name, usedforsecurity=False).hexdigest()[:12], 16)
 
 
 class NodeLoad(msgspec.Struct, frozen=True, array_like=True):

@@ -42,9 +42,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened since a position. `complete` is False when something was missed."""
+    """What happened since a position. `complete` is False when something was missed.
+
+    `digest` is that of all snapshots as of the change numbered `told`.
+    """
 
     position: Position
     complete: bool
     nodes: Sequence[NodeSnapshot | Gone]
     loads: Mapping[str, NodeLoad]
+    told: int
+    digest: int

@@ -7,8 +7,9 @@ following everyone else.
 Not promised: that a node's view elsewhere is newer than one sync interval.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -84,6 +85,11 @@ class LocalNode:
         return 0 if draining else self.snapshot.max_concurrent_jobs
 
 
+NEWS_WAIT_MS = 5_000
+
+ROUNDS_ADRIFT = 2
+"""Syncs in a row with another digest than the store's before all nodes are read anew."""
+
 REPLACED = 4409
 SILENT = 4408
 """Close codes; `routing.domain.errors.CloseCode` has them all."""
@@ -109,6 +115,10 @@ class Membership:
         self._local: dict[str, LocalNode] = {}
         self._position: Position | None = None
         self._synced_at_ms: int | None = None
+        self._catching_up = asyncio.Lock()
+        self._writing = 0
+        self._adrift = False
+        self._rounds_adrift = 0
         self.full_syncs = 0
 
     @property
@@ -155,7 +165,7 @@ class Membership:
         self._replace_local(node_id, node)
         self.views.put(snapshot)
         try:
-            await self._store.put(snapshot)
+            await self._write(self._store.put(snapshot))
         except StoreUnavailable:
             # It is claimed: the next round of `sync` writes what is missing.
             self._position = None
@@ -225,7 +235,7 @@ class Membership:
         try:
             if not await self._store.drop(node_id, epoch=epoch):
                 return False
-            await self._store.remove(node_id, epoch=epoch)
+            await self._write(self._store.remove(node_id, epoch=epoch))
         except StoreUnavailable as error:
             # Its keys run out by themselves, and the leader's sweep removes the snapshot.
             log.warning("node not removed from the store", node_id=node_id, reason=str(error))
@@ -239,18 +249,42 @@ class Membership:
                 node.link.close(SILENT, "no heartbeat within the presence TTL")
 
     async def sync(self) -> None:
-        """One round: tell loads that changed, follow everyone's changes, catch up after a gap."""
+        """One round: tell loads that changed, follow everyone's changes, make good a drift."""
         await self._tell_loads()
-        if self._position is None:
-            await self._sync_everything()
-        else:
-            changes = await self._store.changes(self._position)
-            if changes.complete:
-                self._apply(changes.nodes, changes.loads)
-                self._position = changes.position
-            else:
+        await self._catch_up()
+        self._rounds_adrift = self._rounds_adrift + 1 if self._adrift else 0
+        if self._rounds_adrift >= ROUNDS_ADRIFT:
+            log.warning("node views drifted", nodes=len(self.views))
+            self._position = None
+            await self._catch_up()
+
+    async def follow(self) -> None:
+        """Wait for a change of any node and take it over. To be called again and again."""
+        position = self._position
+        if position is None or await self._store.news_after(position, within_ms=NEWS_WAIT_MS):
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        async with self._catching_up:
+            if self._position is None:
                 await self._sync_everything()
-        self._synced_at_ms = self._clock()
+            else:
+                await self._sync_changes(self._position)
+            self._synced_at_ms = self._clock()
+
+    async def _sync_changes(self, since: Position) -> None:
+        changes = await self._store.changes(since)
+        if not changes.complete:
+            await self._sync_everything()
+            return
+        self._apply(changes.nodes, changes.loads)
+        self._position = changes.position
+        # What we are writing now is in our views already, and in the store not yet.
+        self._adrift = (
+            not self._writing
+            and changes.told == changes.position.sequence
+            and changes.digest != self.views.digest
+        )
 
     async def _tell_loads(self) -> None:
         loads: dict[str, NodeLoad] = {}
@@ -280,6 +314,7 @@ class Membership:
     async def _sync_everything(self) -> None:
         position, snapshots = await self._store.everything()
         self.full_syncs += 1
+        self._adrift = False
         stored = {snapshot.node_id: snapshot for snapshot in snapshots}
         self._apply(snapshots, {})
         for view in self.views:
@@ -294,7 +329,7 @@ class Membership:
 
     async def _restore(self, node: LocalNode) -> None:
         if await self._keep(node):
-            await self._store.put(node.snapshot)
+            await self._write(self._store.put(node.snapshot))
 
     def _apply(self, nodes: Sequence[NodeSnapshot | Gone], loads: Mapping[str, NodeLoad]) -> None:
         for news in nodes:
@@ -308,6 +343,13 @@ class Membership:
         for node_id, load in loads.items():
             if node_id not in self._local:
                 self.views.set_load(node_id, load)
+
+    async def _write(self, write: Awaitable[bool]) -> None:
+        self._writing += 1
+        try:
+            await write
+        finally:
+            self._writing -= 1
 
     async def _keep(self, node: LocalNode) -> bool:
         kept = await self._store.keep(
@@ -330,7 +372,7 @@ class Membership:
         revision = node.snapshot.revision + 1
         node.snapshot = msgspec.structs.replace(node.snapshot, revision=revision, **changes)
         self.views.put(node.snapshot)
-        await self._store.put(node.snapshot)
+        await self._write(self._store.put(node.snapshot))
 
     def _replace_local(self, node_id: str, node: LocalNode) -> None:
         before = self._local.get(node_id)

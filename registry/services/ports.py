@@ -44,6 +44,9 @@ class NodeStore(Protocol):
 
     async def changes(self, since: Position) -> Changes: ...
 
+    async def news_after(self, since: Position, *, within_ms: int) -> bool:
+        """Whether a snapshot changed after a position; waits for it up to `within_ms`."""
+
     async def publish_loads(self, loads: Mapping[str, NodeLoad]) -> None: ...
 
 

@@ -7,7 +7,14 @@ decides.
 
 from collections.abc import Callable, Iterator
 
-from registry.domain.node import IDLE, NodeLoad, NodeSnapshot, NodeStatus
+from registry.domain.node import (
+    DIGEST_BITS,
+    IDLE,
+    NodeLoad,
+    NodeSnapshot,
+    NodeStatus,
+    digest_part,
+)
 
 
 class NodeView:
@@ -35,6 +42,7 @@ class NodeViews:
     def __init__(self) -> None:
         self._views: dict[str, NodeView] = {}
         self._listeners: list[Listener] = []
+        self.digest = 0
 
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -53,12 +61,14 @@ class NodeViews:
         view = self._views.get(snapshot.node_id)
         if view is None:
             self._views[snapshot.node_id] = NodeView(snapshot)
+            self._shift_digest(digest_part(snapshot))
             self._tell(None, snapshot)
             return True
         before = view.snapshot
         if snapshot.order <= before.order:
             return False
         view.snapshot = snapshot
+        self._shift_digest(digest_part(snapshot) - digest_part(before))
         if snapshot.connection_epoch != before.connection_epoch:
             view.load, view.reserved = IDLE, 0
         self._tell(before, snapshot)
@@ -70,6 +80,7 @@ class NodeViews:
         if view is None or view.snapshot.connection_epoch > epoch:
             return False
         del self._views[node_id]
+        self._shift_digest(-digest_part(view.snapshot))
         self._tell(view.snapshot, None)
         return True
 
@@ -77,6 +88,9 @@ class NodeViews:
         view = self._views.get(node_id)
         if view is not None:
             view.load, view.reserved = load, load.reserved
+
+    def _shift_digest(self, by: int) -> None:
+        self.digest = (self.digest + by) % 2**DIGEST_BITS
 
     def _tell(self, before: NodeSnapshot | None, after: NodeSnapshot | None) -> None:
         for listener in self._listeners:

@@ -19,7 +19,7 @@ import msgspec
 
 from registry.domain.instance import InstanceReport
 from registry.domain.lease import Acquisition, Granted, Held
-from registry.domain.node import NodeLoad, NodeSnapshot
+from registry.domain.node import DIGEST_BITS, NodeLoad, NodeSnapshot, digest_part
 from registry.domain.ownership import Changes, Claim, Claimed, Conflict, Gone, Position
 
 Value = TypeVar("Value")
@@ -124,6 +124,7 @@ class Log(Generic[Value]):
         self._items.append((self._server.next_position(), item))
         if len(self._items) >= 2 * self._limit:
             del self._items[: -self._limit]
+        self._server.ring()
 
     def after(self, position: int) -> list[Value]:
         return [item for _, item in self._items[bisect(self._items, position, key=itemgetter(0)) :]]
@@ -254,7 +255,18 @@ class MemoryNodeStore:
             complete=[n for n, _ in found] == expected and state.sequence >= since.sequence,
             nodes=[news for _, news in found],
             loads={node_id: load for batch in loads for node_id, load in batch.items()},
+            told=state.sequence,
+            digest=sum(map(digest_part, state.snapshots.values())) % 2**DIGEST_BITS,
         )
+
+    async def news_after(self, since: Position, *, within_ms: int) -> bool:
+        try:
+            async with asyncio.timeout(within_ms / 1000):
+                while self._state.changes.end <= _number(since.changes):
+                    await self._server.rung()
+        except TimeoutError:
+            return False
+        return True
 
     async def publish_loads(self, loads: Mapping[str, NodeLoad]) -> None:
         self._state.loads.append(dict(loads))

@@ -11,7 +11,7 @@ from registry.domain.ownership import Changes, Claim, Claimed, Conflict, Gone, P
 from registry.store.connection import Connection
 from registry.store.keys import Keys
 from registry.store.scripts import load_scripts
-from registry.store.streams import BATCH, Entry, last_id, read_entries
+from registry.store.streams import BATCH, Entry, any_entry, last_id, read_entries
 
 SCRIPTS = load_scripts(Path(__file__).parent / "lua")
 _snapshot = msgspec.json.Decoder(NodeSnapshot)
@@ -124,8 +124,8 @@ class RedisNodeStore:
 
     async def changes(self, since: Position) -> Changes:
         streams = {self._keys.node_changes: since.changes, self._keys.node_loads: since.loads}
-        sequence, found = await asyncio.gather(
-            self._connection.call("GET", self._keys.node_sequence),
+        (sequence, digest), found = await asyncio.gather(
+            self._connection.call("MGET", self._keys.node_sequence, self._keys.node_digest),
             read_entries(self._connection, streams),
         )
         changes = found.get(self._keys.node_changes, [])
@@ -145,6 +145,13 @@ class RedisNodeStore:
                 for entry in loads
                 for node_id, load in _loads.decode(entry.fields[b"loads"]).items()
             },
+            told=int(sequence or 0),
+            digest=int(digest or 0),
+        )
+
+    async def news_after(self, since: Position, *, within_ms: int) -> bool:
+        return await any_entry(
+            self._connection, self._keys.node_changes, since.changes, within_ms=within_ms
         )
 
     async def publish_loads(self, loads: Mapping[str, NodeLoad]) -> None:
@@ -166,7 +173,8 @@ class RedisNodeStore:
         return [self._keys.node_owner(node_id), self._keys.node_presence(node_id)]
 
     def _snapshots(self) -> list[str]:
-        return [self._keys.nodes, self._keys.node_changes, self._keys.node_sequence]
+        keys = self._keys
+        return [keys.nodes, keys.node_changes, keys.node_sequence, keys.node_digest]
 
 
 def _gapless(numbers: list[int], *, since: int, told: int) -> bool:

@@ -30,6 +30,12 @@ async def wait_entries(
     return streams(await connection.wait(*command, within_ms=within_ms)).get(key, [])
 
 
+async def any_entry(connection: Connection, key: str, since: str, *, within_ms: int) -> bool:
+    """Whether a stream has an entry after `since`; waits for one up to `within_ms`."""
+    command = ("XREAD", "COUNT", 1, "BLOCK", within_ms, "STREAMS", key, since)
+    return bool(await connection.wait(*command, within_ms=within_ms))
+
+
 async def last_id(connection: Connection, key: str) -> str:
     """The id of a stream's newest entry; '0-0' when it has none."""
     reply = await connection.call("XREVRANGE", key, "+", "-", "COUNT", 1)

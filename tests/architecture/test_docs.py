@@ -1,12 +1,16 @@
 """The documents say what the code says, where that can be compared."""
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from docs.print_tables import render
 from registry.store import keys
+from routing.domain import wire
 from routing.domain.errors import CloseCode, ErrorCode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -19,6 +23,16 @@ def text(path: str) -> str:
 def section(document: str, heading: str) -> str:
     """What stands under a heading of the second level."""
     return document.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def frames_in(markdown: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a page's examples."""
+    for block in re.findall(r"```json\n(.*?)```", markdown, re.DOTALL):
+        rest = block.strip()
+        while rest:
+            frame, end = json.JSONDecoder().raw_decode(rest)
+            yield frame
+            rest = rest[end:].lstrip()
 
 
 def test_the_state_machines_are_printed_from_their_tables() -> None:
@@ -42,6 +56,21 @@ def test_the_protocol_shows_every_frame() -> None:
     assert len(frames) > 15
     shown = set(re.findall(r"`(\w+)`", text("docs/protocol.md")))
     assert frames - shown == set()
+
+
+@pytest.mark.parametrize(
+    ("heading", "decoder"),
+    [
+        ("`/ws/node`: node to scheduler", wire.NODE_FRAMES),
+        ("`/ws/session`: session to scheduler", wire.SESSION_FRAMES),
+    ],
+)
+def test_the_protocols_examples_are_frames_that_are_taken(
+    heading: str, decoder: wire.FrameDecoder
+) -> None:
+    examples = list(frames_in(section(text("docs/protocol.md"), heading)))
+    kinds = {type(decoder.decode(json.dumps(example)).message) for example in examples}
+    assert len(kinds) == len(examples) > 5
 
 
 def test_the_protocol_explains_every_error_and_close_code() -> None:

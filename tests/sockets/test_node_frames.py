@@ -261,10 +261,6 @@ async def test_broken_capabilities_are_refused_under_a_code_of_their_own(
         await still_registers(peer, node_id, pair)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="wire.check_schema_version decodes without a guard: INTERNAL_ERROR and a stack",
-)
 @pytest.mark.parametrize("version", ["1e400", "9" * 5000])
 async def test_a_schema_version_beyond_numbers_is_refused_without_a_stack(
     spare: Instance, node_id: str, pair: str, version: str
@@ -610,10 +606,6 @@ async def test_a_frame_of_the_largest_size_passes_and_a_larger_one_closes_the_so
         assert await peer.closed() == 1009
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="consumers/base.py compares the limit in bytes with a number of characters",
-)
 async def test_the_size_of_a_frame_is_counted_in_bytes(instance: Instance) -> None:
     async with Peer(instance.node_url) as peer, asyncio.timeout(3):
         await peer.send('{"type": "' + "語" * (LARGEST_FRAME // 2) + '"}')
