@@ -3,20 +3,24 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from django.contrib import admin
-from django.db.models import Model
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from pools.models import Pool, PoolVersion
+from pools.models import Pool, PoolFreeze, PoolVersion, PoolWish
 from registry.admin import KeptByScheduler
 
 if TYPE_CHECKING:
     PoolAdminBase = admin.ModelAdmin[Pool]
     PoolVersionAdminBase = admin.ModelAdmin[PoolVersion]
+    PoolWishAdminBase = admin.ModelAdmin[PoolWish]
 else:
-    PoolAdminBase = PoolVersionAdminBase = admin.ModelAdmin
+    PoolAdminBase = PoolVersionAdminBase = PoolWishAdminBase = admin.ModelAdmin
+
+SOON = "The leader hears of it from the pool mirror (run_pool_sync) within a second or two."
 
 
 class ReadOnly(KeptByScheduler):
@@ -66,9 +70,31 @@ class PoolVersionAdmin(ReadOnly, PoolVersionAdminBase):
         ("Pools", {"fields": ["pool_table"]}),
     ]
     readonly_fields = ["difference", "pool_table"]
+    actions = ["go_back", "follow_nodes"]
 
     class Media:
         css = {"all": ["registry/live.css"]}
+
+    @admin.action(description="Go back to this version and stay there", permissions=["freeze"])
+    def go_back(self, request: HttpRequest, chosen: QuerySet[PoolVersion]) -> None:
+        """Put the pools of one version in force, whatever the nodes do."""
+        if len(chosen) != 1:
+            self.message_user(request, "Choose exactly one version to go back to.", messages.ERROR)
+            return
+        PoolFreeze.objects.update_or_create(
+            only=True, defaults={"version": chosen[0], "created_by": request.user.get_username()}
+        )
+        self.message_user(request, f"The pools are to stay as in {chosen[0]}. {SOON}")
+
+    @admin.action(description="Follow the nodes again", permissions=["freeze"])
+    def follow_nodes(self, request: HttpRequest, chosen: QuerySet[PoolVersion]) -> None:
+        """End the freeze, whichever versions are chosen."""
+        ended, _ = PoolFreeze.objects.all().delete()
+        said = f"The pools follow the nodes again. {SOON}" if ended else "No version was frozen."
+        self.message_user(request, said)
+
+    def has_freeze_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("pools.change_poolfreeze"))
 
     @admin.display(description="pools")
     def difference(self, row: PoolVersion) -> SafeString | str:
@@ -103,6 +129,21 @@ class PoolVersionAdmin(ReadOnly, PoolVersionAdminBase):
             len(row.pools),
             lines,
         )
+
+
+@admin.register(PoolWish)
+class PoolWishAdmin(PoolWishAdminBase):
+    list_display = ["__str__", "wish", "note", "created_by", "created_at"]
+    list_filter = ["wish"]
+    search_fields = ["src", "tgt", "note"]
+    fields = ["src", "tgt", "wish", "note"]
+
+    def save_model(
+        self, request: HttpRequest, obj: PoolWish, form: "ModelForm[PoolWish]", change: bool
+    ) -> None:
+        obj.created_by = request.user.get_username()
+        super().save_model(request, obj, form, change)
+        self.message_user(request, SOON)
 
 
 def _names(word: str, sign: str, names: Sequence[str]) -> SafeString | None:

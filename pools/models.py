@@ -65,3 +65,56 @@ class PoolVersion(models.Model):
 
     def __str__(self) -> str:
         return f"version {self.version}, epoch {self.epoch}"
+
+
+class PoolWish(models.Model):
+    """What an operator wants of one pool, whatever the nodes do."""
+
+    class Wish(models.TextChoices):
+        PINNED = "pinned", "pinned: it always exists, outside the cap"
+        EXCLUDED = "excluded", "excluded: it never exists"
+
+    src = models.CharField("source", max_length=35, help_text="A language, or * for every source.")
+    tgt = models.CharField("target", max_length=35)
+    wish = models.CharField(max_length=10, choices=Wish.choices)
+    note = models.TextField(blank=True, help_text="Why, for those who come after you.")
+    created_by = models.CharField("by", max_length=200, blank=True, editable=False)
+    created_at = models.DateTimeField("since", auto_now_add=True)
+
+    class Meta:
+        verbose_name = "pool wish"
+        verbose_name_plural = "pool wishes"
+        ordering = ["src", "tgt"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["src", "tgt"],
+                name="pool_wish_once",
+                violation_error_message="There is a wish for this pool already: change that one.",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(src=models.F("tgt")) & ~models.Q(tgt="*"),
+                name="pool_wish_pair",
+                violation_error_message="A pool goes from one language, or *, to another one.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.src}-{self.tgt}: {self.wish}"
+
+
+class PoolFreeze(models.Model):
+    """While there is one: the pools of an earlier version are in force, whatever the nodes do."""
+
+    version = models.ForeignKey(PoolVersion, on_delete=models.PROTECT)
+    created_by = models.CharField("by", max_length=200)
+    created_at = models.DateTimeField("since", auto_now_add=True)
+    only = models.BooleanField(default=True, unique=True, editable=False)
+
+    class Meta:
+        verbose_name = "pool freeze"
+        constraints = [
+            models.CheckConstraint(condition=models.Q(only=True), name="pool_freeze_only_one")
+        ]
+
+    def __str__(self) -> str:
+        return f"frozen at {self.version}"

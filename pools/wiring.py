@@ -16,6 +16,7 @@ from pools.services.sync import PoolSync
 from pools.store.catalog import RedisCatalogStore
 from pools.store.history import DjangoHistory
 from pools.store.memory import MemoryCatalogStore
+from pools.store.wishes import DjangoWishStore
 from registry.domain.instance import InstanceReport
 from registry.services.election import Election
 from registry.services.recorder import NodeRecorder
@@ -135,6 +136,7 @@ def build_mirror() -> Mirror:
     return Mirror(
         _catalog(registry),
         DjangoHistory(),
+        wishes=DjangoWishStore(),
         recorder=NodeRecorder(registry.membership, DjangoNodeHistory()),
         sync_ms=settings.SCHED_SNAPSHOT_SYNC_MS,
         on_close=registry.close,

@@ -6,12 +6,12 @@ does), nor whether the answer is worth publishing.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
 
-from pools.domain.pool import ANY_SOURCE, Pool, PoolKind, pool_name
+from pools.domain.pool import ANY_SOURCE, Pool, PoolKind, in_order, pool_name
 from registry.domain.capability import Capabilities, Pair, language_pairs, usable_languages
 
 
@@ -48,15 +48,15 @@ def generate(
     next_pool_id: int = 1,
     pinned: frozenset[Pair] = frozenset(),
     excluded: frozenset[Pair] = frozenset(),
-    keep_lost: bool = False,
+    keep: Collection[Pool] = (),
 ) -> Generation:
     """The pools for these nodes, one `capabilities` each.
 
     `pinned` pairs always have a pool, outside the cap; `excluded` ones never, pinned or not; in
     both the source may be "*". A pool that `previous` has keeps its id, whatever its kind; a new
     or returning one takes the next id, so an id never means two pools. Raises ValueError where a
-    pinned pair is none. With `keep_lost`, pools of `previous` that have too few nodes now stay for
-    this time, so that a node that comes and goes changes nothing; a pool cut by the cap goes.
+    pinned pair is none. Pools in `keep` that have too few nodes now stay for this time, so that a
+    node that comes and goes changes nothing; a pool cut by the cap goes.
     """
     exact, mixed = _count_nodes(capabilities, rules)
     chosen: dict[str, tuple[PoolKind, Pair]] = {}
@@ -67,14 +67,20 @@ def generate(
     ):
         limit = rules.max_pools if kind is PoolKind.EXACT else None
         _choose(chosen, kind, pairs, excluded=excluded, limit=limit)
-    if keep_lost:
+    if keep:
         enough = {*_ranked(exact, rules), *_ranked(mixed, rules)}
-        for pool in previous:
+        for pool in keep:
             wanted = pool.kind is not PoolKind.MIXED or rules.enable_mixed_pools
             lost = pool.kind is not PoolKind.PINNED and (pool.src, pool.tgt) not in enough
             if wanted and lost and (pool.src, pool.tgt) not in excluded:
                 chosen.setdefault(pool.name, (pool.kind, (pool.src, pool.tgt)))
     return _numbered(chosen, previous, next_pool_id)
+
+
+def refreeze(pools: Iterable[Pool], *, next_pool_id: int) -> Generation:
+    """These very pools again, under their own ids."""
+    frozen = in_order(pools)
+    return Generation(frozen, max((next_pool_id, *(pool.id + 1 for pool in frozen))))
 
 
 def _count_nodes(

@@ -33,6 +33,6 @@ class Fallback:
             rules=self._rules,
             previous=config.pools,
             next_pool_id=config.next_pool_id,
-            keep_lost=True,
+            keep=config.pools,
         )
         self._sync.put_local(generated.pools)

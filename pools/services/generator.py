@@ -1,22 +1,27 @@
 """The leader's work: generate pools when nodes change, publish when the answer differs.
 
-New pools are published at the next turn; pools that lost their nodes are retired by the sweep, so
-a node that comes and goes does not churn versions. A new leader publishes the configuration in
+New pools are published at the next turn. A pool that lost its nodes is retired by the sweep, once
+it has been without them for a whole sweep interval, so a node that comes and goes does not churn
+versions. Operators' wishes (pinned, excluded, frozen) come in through the store and are part of
+the answer. A new leader publishes the configuration in
 force under its own epoch, which shuts out its predecessor; the version grows only with the pools.
 
 Not promised: that what is generated here is published. The store refuses a stale epoch, and then
 this process has stopped leading.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
-from pools.domain.generation import PoolRules, generate
+from pools.domain.generation import Generation, PoolRules, generate, refreeze
 from pools.domain.news import News, Wanted
+from pools.domain.pool import Pool
 from pools.domain.snapshot import PoolConfig, difference
+from pools.domain.wishes import Wishes
 from pools.services.ports import CatalogStore
 from pools.services.sync import PoolSync
+from registry.domain.capability import Pair
 from registry.domain.lease import Tenure
 from registry.domain.node import NodeSnapshot
 from registry.services.election import Election
@@ -55,6 +60,8 @@ class Generator:
         self._wall_clock = wall_clock
         self._due: str | None = None
         self._adopting = False
+        self._wishes: Wishes | None = None
+        self._lost_since_ms: dict[Pair, int] = {}
         self._swept_at_ms = clock()
         self._refreshed_at_ms = clock()
         self._version_floor = 0
@@ -71,25 +78,25 @@ class Generator:
         now_ms = self._clock()
         if self._adopting:
             await self._sync.poll()
-        sweeping = now_ms - self._swept_at_ms >= self._cleanup_ms
-        if sweeping:
+        if self._wishes is None or self._adopting:
+            self._wishes = await self._catalog.wishes()
+        if now_ms - self._swept_at_ms >= self._sweep_ms:
             self._swept_at_ms = now_ms
             self._due = self._due or "sweep"
         if self._due is not None or self._adopting:
-            await self._generate(held, retiring=sweeping)
+            await self._generate(held, self._wishes)
         elif now_ms - self._refreshed_at_ms >= self._refresh_ms:
             await self._refresh(held)
 
-    async def _generate(self, held: Tenure, *, retiring: bool) -> None:
+    @property
+    def _sweep_ms(self) -> int:
+        """Often enough that a pool is retired soon after its time without nodes is over."""
+        return max(self._cleanup_ms // 4, 1)
+
+    async def _generate(self, held: Tenure, wishes: Wishes) -> None:
         reason, self._due = self._due or "new leader", None
         current = self._sync.config
-        generated = generate(
-            (view.snapshot.capabilities for view in self._membership.views),
-            rules=self._rules,
-            previous=current.pools,
-            next_pool_id=current.next_pool_id,
-            keep_lost=not retiring,
-        )
+        generated = self._answer(current, wishes)
         changed = generated.pools != current.pools
         if not changed and not self._adopting:
             return
@@ -104,6 +111,29 @@ class Generator:
             pools=generated.pools,
         )
         await self._publish(config, before=current)
+
+    def _answer(self, current: PoolConfig, wishes: Wishes) -> Generation:
+        if wishes.frozen is not None:
+            return refreeze(wishes.frozen.pools, next_pool_id=current.next_pool_id)
+        return generate(
+            (view.snapshot.capabilities for view in self._membership.views),
+            rules=self._rules,
+            previous=current.pools,
+            next_pool_id=current.next_pool_id,
+            pinned=wishes.pinned,
+            excluded=wishes.excluded,
+            keep=self._lost_lately(current.pools),
+        )
+
+    def _lost_lately(self, pools: Sequence[Pool]) -> list[Pool]:
+        """Pools that have too few nodes, but not for a whole sweep interval yet."""
+        now_ms, counts = self._clock(), self._sync.index.counts()
+        lost = [p for p in pools if counts.get(p.name, 0) < self._rules.min_nodes_per_pool]
+        self._lost_since_ms = {
+            (p.src, p.tgt): self._lost_since_ms.get((p.src, p.tgt), now_ms) for p in lost
+        }
+        oldest_ms = now_ms - self._cleanup_ms
+        return [p for p in lost if self._lost_since_ms[p.src, p.tgt] > oldest_ms]
 
     async def _publish(self, config: PoolConfig, *, before: PoolConfig) -> None:
         published = False
@@ -152,6 +182,8 @@ class Generator:
         self.wake()
 
     def _on_news(self, news: News) -> None:
-        if isinstance(news, Wanted) and news.what == "regenerate":
+        if isinstance(news, Wanted) and news.what in ("regenerate", "wishes"):
+            if news.what == "wishes":
+                self._wishes = None
             self._due = f"asked for by {news.by}"
             self.wake()

@@ -1,4 +1,4 @@
-"""Mirroring every published configuration into the history.
+"""Mirroring every published configuration into the history, and operators' wishes out of it.
 
 It starts with the oldest news that the catalog still has, so that what was published while no
 mirror ran is recorded too. Recording twice is recording once: several mirrors may run at a time,
@@ -14,7 +14,7 @@ import structlog
 
 from pools.domain.news import Published
 from pools.domain.snapshot import PoolConfig
-from pools.services.ports import CatalogStore, History
+from pools.services.ports import CatalogStore, History, WishStore
 from registry.domain.errors import StoreUnavailable
 from registry.services.recorder import NodeRecorder
 
@@ -40,6 +40,7 @@ class Mirror:
         catalog: CatalogStore,
         history: History,
         *,
+        wishes: WishStore | None = None,
         recorder: NodeRecorder | None = None,
         sync_ms: int = 1_000,
         retry_ms: int = 2_000,
@@ -47,6 +48,7 @@ class Mirror:
     ) -> None:
         self._catalog = catalog
         self._history = history
+        self._wishes = wishes
         self._recorder = recorder
         self._sync_ms = sync_ms
         self._retry_ms = retry_ms
@@ -59,6 +61,8 @@ class Mirror:
         """Mirror until cancelled, through outages of the store and of the database."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._persist("pools", self.follow))
+            if self._wishes is not None:
+                group.create_task(self._persist("wishes", self.tell_wishes, pause_ms=self._sync_ms))
             if self._recorder is not None:
                 group.create_task(
                     self._persist("nodes", self._recorder.turn, pause_ms=self._sync_ms)
@@ -71,6 +75,11 @@ class Mirror:
             await self.follow()
         if self._recorder is not None:
             await self._recorder.turn()
+
+    async def tell_wishes(self) -> None:
+        """Tell the leader what operators wish, where it is not known: also after data loss."""
+        if self._wishes is not None:
+            await self._catalog.set_wishes(await self._wishes.read())
 
     async def close(self) -> None:
         """Give back what the mirror was built on."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pools.domain.news import News, Publication
 from pools.domain.snapshot import PoolConfig
+from pools.domain.wishes import Wishes
 
 
 class CatalogStore(Protocol):
@@ -20,6 +21,12 @@ class CatalogStore(Protocol):
         """Prolong the configuration's life; False when it is gone and should be published again."""
 
     async def current(self) -> PoolConfig | None: ...
+
+    async def set_wishes(self, wishes: Wishes) -> bool:
+        """Keep what operators wish, and tell the leader; False when that is kept already."""
+
+    async def wishes(self) -> Wishes:
+        """What operators wish; none where nothing is kept."""
 
     async def ask(self, what: str, *, by: str) -> None:
         """Tell the leader a wish."""
@@ -36,3 +43,9 @@ class History(Protocol):
 
     async def record(self, config: PoolConfig) -> bool:
         """Keep a configuration once by its (epoch, version); True when it was not kept yet."""
+
+
+class WishStore(Protocol):
+    """Where operators' wishes are kept for good."""
+
+    async def read(self) -> Wishes: ...

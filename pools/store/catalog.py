@@ -8,6 +8,9 @@ import structlog
 from pools.domain.errors import InvalidPoolConfig
 from pools.domain.news import News, Publication, Published, Released, Wanted
 from pools.domain.snapshot import PoolConfig, decode, encode
+from pools.domain.wishes import NONE, Wishes
+from pools.domain.wishes import decode as decode_wishes
+from pools.domain.wishes import encode as encode_wishes
 from registry.store.connection import Connection
 from registry.store.keys import Keys
 from registry.store.scripts import load_scripts
@@ -53,6 +56,18 @@ class RedisCatalogStore:
     async def current(self) -> PoolConfig | None:
         raw = await self._connection.call("GET", self._keys.pool_config)
         return _readable(raw) if raw is not None else None
+
+    async def set_wishes(self, wishes: Wishes) -> bool:
+        reply = await self._connection.run(
+            SCRIPTS["set_wishes"],
+            [self._keys.pool_wishes, self._keys.pool_changes],
+            [encode_wishes(wishes), wishes.by],
+        )
+        return reply.word == "set"
+
+    async def wishes(self) -> Wishes:
+        raw = await self._connection.call("GET", self._keys.pool_wishes)
+        return decode_wishes(raw) if raw is not None else NONE
 
     async def ask(self, what: str, *, by: str) -> None:
         await self._connection.call(

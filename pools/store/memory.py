@@ -6,6 +6,7 @@ from typing import Any
 
 from pools.domain.news import News, Publication, Published, Released, Wanted
 from pools.domain.snapshot import PoolConfig
+from pools.domain.wishes import NONE, Wishes
 from registry.store.memory import LeaseState, MemoryServer, Shelf
 
 _CONFIG = "config"
@@ -17,6 +18,7 @@ class CatalogState:
     def __init__(self, server: MemoryServer) -> None:
         self.config: Shelf[PoolConfig] = Shelf(server)
         self.version = 0
+        self.wishes = NONE
 
 
 class MemoryCatalogStore:
@@ -53,6 +55,16 @@ class MemoryCatalogStore:
 
     async def current(self) -> PoolConfig | None:
         return self._state.config.get(_CONFIG)
+
+    async def set_wishes(self, wishes: Wishes) -> bool:
+        if self._state.wishes == wishes:
+            return False
+        self._state.wishes = wishes
+        await self.ask("wishes", by=wishes.by)
+        return True
+
+    async def wishes(self) -> Wishes:
+        return self._state.wishes
 
     async def ask(self, what: str, *, by: str) -> None:
         self._lease.tell("wanted", (what, by))

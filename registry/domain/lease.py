@@ -47,6 +47,11 @@ class LeaseTiming:
         """Pause before a renewal that got no answer is tried again."""
         return max(self.renew_ms // 5, 10)
 
+    @property
+    def jitter_ms(self) -> int:
+        """Over how long candidates that know the same expiry spread their attempts."""
+        return max(self.renew_ms // 10, 10)
+
 
 @dataclass(frozen=True, slots=True)
 class Granted:
@@ -87,5 +92,4 @@ def standby_ms(remaining_ms: int, *, timing: LeaseTiming, chance: float) -> int:
     The jitter spreads candidates that all know the same expiry; a tenth of the renewal interval
     keeps takeover well under a fifth of a lease.
     """
-    jitter_ms = int(chance * max(timing.renew_ms // 10, 10))
-    return max(remaining_ms, 0) + 1 + jitter_ms
+    return max(remaining_ms, 0) + 1 + int(chance * timing.jitter_ms)

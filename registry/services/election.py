@@ -46,6 +46,7 @@ class Election:
         self._listeners: list[Listener] = []
         self._wake = asyncio.Event()
         self._pause_until_ms = 0
+        self._heard_epoch = 0
         self.changes = 0
 
     def subscribe(self, listener: Listener) -> None:
@@ -84,9 +85,10 @@ class Election:
         """Release the lease now, and stand aside for `pause_ms`. True when this one led."""
         held = self._tenure
         self._pause_until_ms = self._clock() + pause_ms
-        self._demote("stepped down")
         if held is None:
             return False
+        log.info("leader stepped down", instance_id=self._candidate, epoch=held.epoch)
+        self._end_tenure()
         try:
             return await self._store.release(self._candidate, epoch=held.epoch)
         except StoreUnavailable:
@@ -96,12 +98,25 @@ class Election:
         sent_ms = self._clock()
         if sent_ms < self._pause_until_ms:
             return self._pause_until_ms - sent_ms
-        outcome = await self._store.acquire(self._candidate, floor=self._seen_epoch())
+        # What is published lags behind what was granted; after the store lost its data, only a
+        # floor over both keeps a token of before the loss from being granted again.
+        floor = max(self._seen_epoch(), self._heard_epoch)
+        outcome = await self._store.acquire(self._candidate, floor=floor)
+        self._heard_epoch = max(self._heard_epoch, outcome.epoch)
         if isinstance(outcome, Held):
-            return standby_ms(
-                outcome.remaining_ms, timing=self._timing, chance=self._random.random()
+            # No time left, and held all the same: at its last moment, or without an end.
+            remaining_ms = (
+                outcome.remaining_ms if outcome.remaining_ms > 0 else self._timing.jitter_ms
             )
+            return standby_ms(remaining_ms, timing=self._timing, chance=self._random.random())
+        if self._clock() < self._pause_until_ms:
+            return await self._give_back(outcome)
         return self._promote(outcome, sent_ms)
+
+    async def _give_back(self, granted: Granted) -> int:
+        """Decline a grant that was under way when this candidate stood aside."""
+        await self._store.release(self._candidate, epoch=granted.epoch)
+        return max(self._pause_until_ms - self._clock(), 0)
 
     def _promote(self, granted: Granted, sent_ms: int) -> int:
         won = tenure(granted.epoch, sent_ms=sent_ms, timing=self._timing)
@@ -150,6 +165,9 @@ class Election:
         log.warning(
             "leader demoted", instance_id=self._candidate, epoch=self._tenure.epoch, reason=reason
         )
+        self._end_tenure()
+
+    def _end_tenure(self) -> None:
         self._tenure = None
         self._tell(None)
 

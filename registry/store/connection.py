@@ -10,6 +10,7 @@ by itself; whoever calls decides whether a command may be repeated.
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from redis import exceptions as errors
@@ -17,19 +18,17 @@ from redis import exceptions as errors
 from registry.domain.errors import StoreUnavailable
 from registry.store.address import Address, single
 from registry.store.scripts import Reply, Script
-from registry.store.transport import CONNECT_TIMEOUT_S, Argument, Command, transport
+from registry.store.transport import (
+    CONNECT_TIMEOUT_S,
+    Argument,
+    Command,
+    cannot_serve,
+    transport,
+)
 
 Waiting = tuple[Command, "asyncio.Future[Any]"]
 
-_UNAVAILABLE = (
-    errors.ConnectionError,
-    errors.TimeoutError,
-    errors.BusyLoadingError,
-    errors.ClusterError,
-    errors.ReadOnlyError,
-    errors.RedisClusterException,
-    OSError,
-)
+_CLOSED = "the connection to Redis was closed"
 _PIPELINES = 4
 """Pipelines under way at once; further commands wait for the next one and ride together."""
 
@@ -42,6 +41,7 @@ class Connection:
         self._transport = transport(single(address) if isinstance(address, str) else address)
         self._batch: list[Waiting] = []
         self._scheduled = False
+        self._closed = False
         self._sending: set[asyncio.Task[None]] = set()
 
     async def call(self, *command: Argument) -> Any:
@@ -60,21 +60,34 @@ class Connection:
 
     async def wait(self, *command: Argument, within_ms: int) -> Any:
         """Run a blocking read on a connection of its own, for `within_ms` plus a margin."""
+        self._refuse_when_closed()
         try:
             async with asyncio.timeout(within_ms / 1000 + CONNECT_TIMEOUT_S):
                 return await self._transport.wait(command)
         except TimeoutError:
             raise StoreUnavailable("Redis did not answer a blocking read in time") from None
-        except _UNAVAILABLE as error:
+        except (errors.RedisError, OSError) as error:
+            if not cannot_serve(error):
+                raise
             raise _unavailable(error) from error
 
     async def close(self) -> None:
         """Let go of the sockets; what is still under way fails with StoreUnavailable."""
-        for task in list(self._sending):
+        self._closed = True
+        batch, self._batch = self._batch, []
+        _fail(batch, StoreUnavailable(_CLOSED))
+        tasks = list(self._sending)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._transport.close()
 
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(_CLOSED)
+
     def _enqueue(self, command: Command) -> "asyncio.Future[Any]":
+        self._refuse_when_closed()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._batch.append((command, future))
         self._schedule()
@@ -88,6 +101,8 @@ class Connection:
     def _flush(self) -> None:
         self._scheduled = False
         batch, self._batch = self._batch, []
+        if not batch:
+            return
         task = asyncio.get_running_loop().create_task(self._send(batch))
         self._sending.add(task)
         task.add_done_callback(self._sent)
@@ -100,22 +115,36 @@ class Connection:
         try:
             replies = await self._transport.send([command for command, _ in batch])
         except asyncio.CancelledError:
-            _fail(batch, StoreUnavailable("the connection to Redis was closed"))
+            _fail(batch, StoreUnavailable(_CLOSED))
             raise
         except Exception as error:
             # Whatever went wrong, every caller of the batch hears of it.
-            known = isinstance(error, errors.RedisError | OSError)
-            _fail(batch, _unavailable(error) if known else error)
+            for _, future in batch:
+                _settle(future, error)
             return
         for (_, future), reply in zip(batch, replies, strict=True):
-            if future.done():
-                continue
-            if isinstance(reply, _UNAVAILABLE):
-                future.set_exception(_unavailable(reply))
-            elif isinstance(reply, Exception):
-                future.set_exception(reply)
+            if isinstance(reply, asyncio.Task):
+                reply.add_done_callback(partial(_settle_from, future))
             else:
-                future.set_result(reply)
+                _settle(future, reply)
+
+
+def _settle_from(future: "asyncio.Future[Any]", task: "asyncio.Task[Any]") -> None:
+    if task.cancelled():
+        _settle(future, StoreUnavailable(_CLOSED))
+    else:
+        _settle(future, task.exception() or task.result())
+
+
+def _settle(future: "asyncio.Future[Any]", reply: Any) -> None:
+    if future.done():
+        return
+    if not isinstance(reply, Exception):
+        future.set_result(reply)
+    elif cannot_serve(reply):
+        future.set_exception(_unavailable(reply))
+    else:
+        future.set_exception(reply)
 
 
 def _fail(batch: list[Waiting], error: Exception) -> None:

@@ -11,6 +11,7 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `phase3:{pools}:config` | string: PoolConfig JSON | SCHED_POOL_CONFIG_TTL_MS, renewed by the leader | leader |
 | `phase3:{pools}:version` | integer | kept | leader |
 | `phase3:{pools}:changes` | stream: published, released, wanted | capped at 1,000 | leader |
+| `phase3:{pools}:wishes` | string: Wishes JSON | kept | operators, by the pool mirror |
 | `nodes:all` | hash: node id -> NodeSnapshot JSON | field removed with the node | the node's owner |
 | `{...nodes:all}:changes` | stream: put, gone | capped at 10,000 | the node's owner |
 | `{...nodes:all}:sequence` | integer: changes so far, each change carries its number | kept | the node's owner |
@@ -45,6 +46,7 @@ class Keys:
         self.pool_config = f"{root}:phase3:{{pools}}:config"
         self.pool_version = f"{root}:phase3:{{pools}}:version"
         self.pool_changes = f"{root}:phase3:{{pools}}:changes"
+        self.pool_wishes = f"{root}:phase3:{{pools}}:wishes"
         self.nodes = f"{root}:nodes:all"
         self.node_changes = f"{{{root}:nodes:all}}:changes"
         self.node_sequence = f"{{{root}:nodes:all}}:sequence"

@@ -118,7 +118,7 @@ def test_the_answer_is_the_same_in_any_order_of_nodes(data, before, after, rules
             previous=data.draw(st.permutations(previous.pools)),
             next_pool_id=previous.next_pool_id,
             pinned=pinned,
-            keep_lost=keep,
+            keep=previous.pools if keep else (),
         )
         for order in (after, data.draw(st.permutations(after)))
     )
@@ -138,7 +138,7 @@ def test_an_id_never_means_two_pools_and_a_pool_keeps_its_own(rounds, rules):
             previous=last.pools,
             next_pool_id=last.next_pool_id,
             pinned=pinned,
-            keep_lost=keep,
+            keep=last.pools if keep else (),
         )
         before = ids(last)
         for name, number in ids(made).items():
@@ -282,28 +282,28 @@ def test_the_next_id_is_beyond_every_previous_one_even_if_the_caller_forgot_it()
 
 def test_a_lost_pool_stays_for_a_time_when_asked_to_and_goes_otherwise():
     first = generate([node("zh>en"), node("de>en")], rules=PLAIN)
-    assert _after(first, [node("de>en")], keep_lost=True) == first
+    assert _after(first, [node("de>en")], keep=first.pools) == first
     assert names(_after(first, [node("de>en")])) == ["*-en", "de-en"]
 
 
 def test_a_pool_below_the_minimum_is_lost_too_and_may_stay():
     rules = PoolRules(min_nodes_per_pool=2, enable_mixed_pools=False)
     first = generate([node("zh>en"), node("zh>en")], rules=rules)
-    assert _after(first, [node("zh>en")], rules=rules, keep_lost=True) == first
+    assert _after(first, [node("zh>en")], rules=rules, keep=first.pools) == first
     assert names(_after(first, [node("zh>en")], rules=rules)) == []
 
 
 def test_a_pool_cut_by_the_cap_goes_although_lost_ones_stay():
     rules = PoolRules(max_pools=1, enable_mixed_pools=False)
     first = generate([node("zh>en")], rules=rules)
-    second = _after(first, [node("zh>en", "de>en"), node("de>en")], rules=rules, keep_lost=True)
+    second = _after(first, [node("zh>en", "de>en"), node("de>en")], rules=rules, keep=first.pools)
     assert names(second) == ["de-en"]
 
 
 def test_an_excluded_or_unpinned_pool_does_not_stay():
     first = generate([node("zh>en")], rules=PLAIN, pinned=frozenset({("fr", "en")}))
     excluded = frozenset({("zh", "en")})
-    assert names(_after(first, [], keep_lost=True, excluded=excluded)) == ["*-en"]
+    assert names(_after(first, [], keep=first.pools, excluded=excluded)) == ["*-en"]
 
 
 def test_of_two_pairs_that_spell_the_same_the_one_with_more_nodes_has_the_name():
