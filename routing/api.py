@@ -1,33 +1,38 @@
-"""`/api/v1/`: live state for operators and their tools, with an OpenAPI schema of its own."""
+"""`/api/v1/`: live state and actions for operators and their tools, with an OpenAPI schema."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from django.conf import settings
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Query, Schema
 from ninja.errors import HttpError
+from pydantic import Field
 
 from registry.domain.errors import StoreUnavailable
-from routing.services.overview import NodeState, PoolState, State
+from routing.api_auth import OPERATORS, READERS
+from routing.domain.operators import Operator
+from routing.services.actions import (
+    LONGEST_REASON,
+    OUTCOME_WORDS,
+    ActionOutcome,
+    Actions,
+    NotFound,
+)
+from routing.services.overview import JobDetail, NodeState, PoolState, SessionDetail, State
+from routing.services.rehearsal import Simulation
 from routing.wiring import Routing, running
 
 MOST = 500
 
-
-async def _operator(request: HttpRequest) -> Any:
-    """Staff may ask; in DEBUG everyone may, so that `curl` works on a machine of one's own."""
-    if settings.DEBUG:
-        return True
-    user = await request.auser()
-    return user if user.is_active and user.is_staff else None
-
-
 api = NinjaAPI(
     title="Dispatch scheduler",
     version="1",
-    description="Live state of one scheduler instance and of the cluster as it sees it.",
-    auth=_operator,
+    description=(
+        "Live state of one scheduler instance and of the cluster as it sees it, and what operators"
+        " may do to it. Actions need a staff session or an operator's token, and are audited."
+    ),
+    auth=READERS,
     urls_namespace="api",
 )
 
@@ -35,6 +40,20 @@ api = NinjaAPI(
 class Problem(Schema):
     """What went wrong, in one sentence."""
 
+    detail: str
+
+
+class Reason(Schema):
+    """Why an operator does something: the node is told, and the audit log keeps it."""
+
+    reason: Annotated[str, Field(max_length=LONGEST_REASON)] = ""
+
+
+class ActionAnswer(Schema):
+    """What came of an action. `outcome` is "done" or "already so"; `detail` says it in words."""
+
+    outcome: str
+    subject: str
     detail: str
 
 
@@ -62,6 +81,14 @@ class PoolList:
 @api.exception_handler(StoreUnavailable)
 def _store_unavailable(request: HttpRequest, error: StoreUnavailable) -> HttpResponse:
     return api.create_response(request, {"detail": str(error)}, status=503)
+
+
+@api.exception_handler(OperationalError)
+@api.exception_handler(InterfaceError)
+@api.exception_handler(ProgrammingError)
+def _database_unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
+    detail = f"the database cannot be used: {error}"
+    return api.create_response(request, {"detail": detail}, status=503)
 
 
 @api.get("/state", response={200: State, 503: Problem})
@@ -104,6 +131,100 @@ async def pool(request: HttpRequest, name: str) -> PoolDetail:
     if members is None:
         raise HttpError(404, "no pool of this name is in force")
     return PoolDetail(next(p for p in overview.pools() if p.name == name), members)
+
+
+@api.get("/jobs/{job_id}", response={200: JobDetail, 404: Problem, 503: Problem})
+async def job(request: HttpRequest, job_id: str) -> JobDetail:
+    """One job, while its session is kept; never what it carries."""
+    found = await _routing().overview.job(job_id)
+    if found is None:
+        raise HttpError(404, "no job of this id is kept")
+    return found
+
+
+@api.get("/sessions/{session_id}", response={200: SessionDetail, 404: Problem, 503: Problem})
+async def session(request: HttpRequest, session_id: str) -> SessionDetail:
+    """One session, while it is kept; never its token."""
+    found = await _routing().overview.session(session_id)
+    if found is None:
+        raise HttpError(404, "no session of this id is kept")
+    return found
+
+
+Language = Annotated[str, Query(min_length=1, max_length=35, pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+@api.get("/simulate", response={200: Simulation, 503: Problem})
+async def simulate(
+    request: HttpRequest,
+    src_lang: Language,
+    tgt_lang: Language,
+    n: Annotated[int, Query(ge=1, le=20)] = 1,
+) -> Simulation:
+    """Where `n` jobs of a pair would go one after the other, and why not elsewhere.
+
+    Nothing is reserved. Nodes are drawn by lot: asked again, it may name others.
+    """
+    return _routing().rehearsal.simulate(src_lang, tgt_lang, count=n)
+
+
+ACTION = {200: ActionAnswer, 401: Problem, 403: Problem, 404: Problem, 503: Problem}
+
+
+@api.post("/nodes/{node_id}/drain", auth=OPERATORS, response=ACTION)
+async def drain_node(request: HttpRequest, node_id: str, why: Reason | None = None) -> ActionAnswer:
+    """Give a node nothing new and let it finish what it has; it stays so when it reconnects."""
+    actions, by = _asked(request)
+    return _answer(await actions.drain(node_id, by=by, reason=_reason(why)))
+
+
+@api.post("/nodes/{node_id}/resume", auth=OPERATORS, response=ACTION)
+async def resume_node(
+    request: HttpRequest, node_id: str, why: Reason | None = None
+) -> ActionAnswer:
+    """Give a drained node work again."""
+    actions, by = _asked(request)
+    return _answer(await actions.resume(node_id, by=by, reason=_reason(why)))
+
+
+@api.post("/nodes/{node_id}/shutdown", auth=OPERATORS, response=ACTION)
+async def shut_node_down(
+    request: HttpRequest, node_id: str, why: Reason | None = None
+) -> ActionAnswer:
+    """Tell a node to end, and give it nothing new until then."""
+    actions, by = _asked(request)
+    return _answer(await actions.shut_down(node_id, by=by, reason=_reason(why)))
+
+
+@api.post("/leader/step-down", auth=OPERATORS, response=ACTION)
+async def step_leader_down(request: HttpRequest) -> ActionAnswer:
+    """Have the leader release its lease, so that another election is held."""
+    actions, by = _asked(request)
+    return _answer(await actions.step_down(by=by))
+
+
+@api.post("/pools/regenerate", auth=OPERATORS, response=ACTION)
+async def regenerate_pools(request: HttpRequest) -> ActionAnswer:
+    """Have the leader generate the pools now; a new version comes only of a difference."""
+    actions, by = _asked(request)
+    return _answer(await actions.regenerate(by=by))
+
+
+def _asked(request: HttpRequest) -> tuple[Actions, Operator]:
+    operator = request.auth  # type: ignore[attr-defined]  # ninja sets it
+    return _routing().actions, operator
+
+
+def _reason(why: Reason | None) -> str:
+    return why.reason if why is not None else ""
+
+
+def _answer(outcome: ActionOutcome) -> ActionAnswer:
+    if isinstance(outcome, NotFound):
+        raise HttpError(404, outcome.sentence)
+    return ActionAnswer(
+        outcome=OUTCOME_WORDS[type(outcome)], subject=outcome.subject, detail=outcome.sentence
+    )
 
 
 def _routing() -> Routing:

@@ -1,9 +1,12 @@
 """Settings to services: one scheduler instance, from its stores to what its sockets speak to."""
 
 import asyncio
+import contextvars
 import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -20,6 +23,7 @@ from routing.domain.errors import CloseCode
 from routing.domain.job import JobLimits
 from routing.domain.selection import SelectionRules
 from routing.services.access import Access
+from routing.services.actions import ActionOutcome, Actions, NodeControl
 from routing.services.assignment import Assignment
 from routing.services.completion import Completion
 from routing.services.connections import Connections
@@ -29,12 +33,21 @@ from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.overview import Overview
 from routing.services.placement import Placement
-from routing.services.ports import InboxStore, JobStore, QueueStore, SessionStore, SlotStore
+from routing.services.ports import (
+    InboxStore,
+    JobStore,
+    QueueStore,
+    SessionStore,
+    SlotStore,
+)
+from routing.services.rehearsal import Rehearsal
 from routing.services.retries import Retries
 from routing.services.sessions import Sessions
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
+from routing.services.tokens import Tokens
 from routing.services.waiting import Waiting
+from routing.store.audit import DjangoAuditLog
 from routing.store.inbox import RedisInboxStore
 from routing.store.jobs import RedisJobStore
 from routing.store.memory import (
@@ -47,8 +60,11 @@ from routing.store.memory import (
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
+from routing.store.tokens import DjangoOperatorTokens
 
 log = structlog.get_logger(__name__)
+
+Answer = TypeVar("Answer")
 
 OPEN_LIMIT = 1_000
 """Unfinished jobs that one session may have."""
@@ -93,6 +109,9 @@ class Routing:
     intake: Intake
     handover: Handover
     overview: Overview
+    rehearsal: Rehearsal
+    actions: Actions
+    control: NodeControl
     sweeper: Sweeper
     serves: bool
     max_frame_bytes: int
@@ -127,6 +146,7 @@ class Routing:
         self.registry.start_loops()
         self.pools.start_loops(candidate=self.candidate)
         loops.every("report", self.registry.report_ms, self._report)
+        loops.every("deadlines", TICK_MS, self.retries.turn)
         loops.every("sweep", self.registry.liveness.presence_ttl_ms // 3, self.sweeper.turn)
         if self.serves:
             self._start_serving(loops)
@@ -134,7 +154,6 @@ class Routing:
 
     def _start_serving(self, loops: Loops) -> None:
         loops.again("inbox", self._pump)
-        loops.every("deadlines", TICK_MS, self.retries.turn)
         loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
@@ -167,7 +186,8 @@ class Routing:
                     log.warning("sockets not closed in time", sockets=left)
                 if self.serves:
                     await self.delivery.finish()
-                await self.registry.instances.leave(self.instance_id)
+                minded = await self.sessions.unmind()
+                await self.registry.instances.leave(self.instance_id, unfinished=minded > 0)
         except (TimeoutError, StoreUnavailable) as error:
             # What is left behind runs out by itself, and peers take it over.
             log.warning("did not leave in order", reason=str(error) or "out of time")
@@ -246,7 +266,9 @@ def build_routing(*, serves: bool = True) -> Routing:
         deadlines,
         limits=limits,
     )
-    sweeper = Sweeper(pools.election, membership, registry.instances, stores.inbox, retries)
+    sweeper = Sweeper(
+        pools.election, membership, registry.instances, stores.inbox, sessions, retries
+    )
     intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
     return Routing(
         registry=registry,
@@ -275,12 +297,62 @@ def build_routing(*, serves: bool = True) -> Routing:
             instances=registry.instances,
             leases=registry.leases,
             loops=registry.loops,
+            jobs=stores.jobs,
+            sessions=stores.sessions,
         ),
+        rehearsal=Rehearsal(
+            pools.index, registry.views, rules=rules, chance=registry.random.random
+        ),
+        actions=_actions(registry, pools, delivery, instance_id=me),
+        control=NodeControl(delivery, membership, waiting, instance_id=me),
         sweeper=sweeper,
         serves=serves,
         max_frame_bytes=settings.SCHED_MAX_FRAME_BYTES,
         default_capacity=limits.default_capacity,
     )
+
+
+@asynccontextmanager
+async def build_actions() -> AsyncIterator[Actions]:
+    """Wire operators' actions for a process that is no instance, on the nodes as they are now.
+
+    Raises ImproperlyConfigured where settings are wrong, and StoreUnavailable.
+    """
+    if settings.SCHED_REDIS_MODE == "off":
+        raise ImproperlyConfigured(
+            "SCHED_REDIS_MODE is 'off', so no other process can reach the instance;"
+            " use its API or its admin pages"
+        )
+    registry = build_registry()
+    try:
+        ground = registry.ground
+        assert isinstance(ground, RedisGround)  # noqa: S101 (only mode `off` has another)
+        # Never the id of an instance, whatever SCHED_INSTANCE_ID says: what is meant for the
+        # instance of that name would be taken for our own.
+        me = f"command-{secrets.token_hex(8)}"
+        inbox = RedisInboxStore(ground.connection, ground.keys, instance_id=me)
+        await registry.membership.sync()
+        yield _actions(
+            registry, build_pools(registry), Delivery(inbox, instance_id=me), instance_id=me
+        )
+    finally:
+        await registry.close()
+
+
+def _actions(registry: Registry, pools: Pools, delivery: Delivery, *, instance_id: str) -> Actions:
+    return Actions(
+        registry.membership,
+        delivery,
+        pools.catalog,
+        registry.leases,
+        DjangoAuditLog(),
+        instance_id=instance_id,
+    )
+
+
+def operator_tokens() -> Tokens:
+    """The credentials of operators' programs; they need no instance."""
+    return Tokens(DjangoOperatorTokens(), DjangoAuditLog())
 
 
 def job_limits() -> JobLimits:
@@ -361,12 +433,31 @@ def live_state() -> dict[str, Any] | None:
 
     None when this process runs no instance; raises StoreUnavailable.
     """
+    state = _ask(lambda routing: routing.overview.state())
+    return msgspec.to_builtins(state) if state is not None else None
+
+
+def act(
+    action: Callable[[Actions], Coroutine[Any, Any, ActionOutcome]],
+) -> ActionOutcome | None:
+    """Do one of the `Actions`, for the same callers, with the same answers.
+
+    Raises StoreUnavailable also when no answer came in time: the action may then be done yet.
+    """
+    return _ask(lambda routing: action(routing.actions))
+
+
+def _ask(question: Callable[[Routing], Coroutine[Any, Any, Answer]]) -> Answer | None:
     routing = _running
     if routing is None or routing.loop is None:
         return None
-    asked = asyncio.run_coroutine_threadsafe(routing.overview.state(), routing.loop)
+    # In a context of its own: in the request's, database work would wait for the request's thread,
+    # which waits here.
+    asked = contextvars.Context().run(
+        asyncio.run_coroutine_threadsafe, question(routing), routing.loop
+    )
     try:
-        return msgspec.to_builtins(asked.result(LIVE_TIMEOUT_S))  # type: ignore[no-any-return]
+        return asked.result(LIVE_TIMEOUT_S)
     except TimeoutError:
         asked.cancel()
         raise StoreUnavailable("the instance did not answer in time") from None

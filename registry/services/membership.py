@@ -225,6 +225,11 @@ class Membership:
         node.failures = FailureWindow()
         await self._step(node, NodeEvent.DRAIN if draining else NodeEvent.RESUME)
 
+    async def retire(self, node: LocalNode) -> None:
+        """Close a local node's slots for as long as this connection of it lives."""
+        await self.follow_drain(node, draining=True)
+        await self._keep(node)
+
     async def lose(self, node: LocalNode) -> bool:
         """The node's socket is gone: give the node up. False when another connection has it."""
         node_id, epoch = node.snapshot.node_id, node.snapshot.connection_epoch

@@ -61,7 +61,8 @@ class InstanceStore(Protocol):
     async def all_reports(self) -> list[InstanceReport]:
         """The same, with those whose presence expired before they could leave."""
 
-    async def leave(self, instance_id: str) -> None: ...
+    async def leave(self, instance_id: str, *, unfinished: bool = False) -> None:
+        """Be gone. With `unfinished` work the report stays, for the leader's sweep to find."""
 
 
 class LeaseStore(Protocol):

@@ -52,11 +52,10 @@ class RedisInstanceStore:
         values = await self._connection.call("HVALS", self._keys.instances)
         return sorted((_stamped(value) for value in values), key=lambda r: r.instance_id)
 
-    async def leave(self, instance_id: str) -> None:
-        await asyncio.gather(
-            self._connection.call("DEL", self._keys.instance_presence(instance_id)),
-            self._connection.call("HDEL", self._keys.instances, instance_id),
-        )
+    async def leave(self, instance_id: str, *, unfinished: bool = False) -> None:
+        await self._connection.call("DEL", self._keys.instance_presence(instance_id))
+        if not unfinished:
+            await self._connection.call("HDEL", self._keys.instances, instance_id)
 
 
 def _stamped(value: bytes) -> InstanceReport:

@@ -318,9 +318,10 @@ class MemoryInstanceStore:
     async def all_reports(self) -> list[InstanceReport]:
         return sorted(self._state.reports.values(), key=lambda report: report.instance_id)
 
-    async def leave(self, instance_id: str) -> None:
+    async def leave(self, instance_id: str, *, unfinished: bool = False) -> None:
         self._state.presence.drop(instance_id)
-        self._state.reports.pop(instance_id, None)
+        if not unfinished:
+            self._state.reports.pop(instance_id, None)
 
 
 class LeaseState:

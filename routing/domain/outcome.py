@@ -1,6 +1,6 @@
 """What the stores answer: each step's result as a value. Losing a race is one of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -103,18 +103,34 @@ class Exhausted:
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job as the store has it. `payload` is gone once it has ended."""
+    """A job as the store has it. `payload` is gone once it has ended.
+
+    `remaining_ms` is what was left of its deadline by the server's time when it was read.
+    """
 
     job_id: str
     state: str
     attempt: int
     node_id: str
     deadline_ms: int
+    remaining_ms: int = field(compare=False)
     accepted_ms: int
     brief: Brief
     payload: bytes | None
     history: list[dict[str, Any]]
     seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session as the store has it, without its secrets. `seq` is its last terminal message."""
+
+    session_id: str
+    instance_id: str
+    epoch: int
+    seq: int
+    closed: bool
+    open_jobs: list[str]
 
 
 @dataclass(frozen=True, slots=True)

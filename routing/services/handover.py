@@ -31,4 +31,4 @@ class Handover:
         await self._retries.watch_session(session.session_id)
 
     async def _on_moved(self, envelope: Envelope) -> None:
-        self._sessions.moved(envelope.subject, epoch=envelope.number)
+        await self._sessions.moved(envelope.subject, epoch=envelope.number)

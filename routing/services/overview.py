@@ -2,14 +2,19 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from pools.domain.index import PoolIndex
 from pools.services.sync import PoolSync
+from registry.domain.errors import InvalidIdentifier
+from registry.domain.ids import check_identifier, split_job_id
 from registry.domain.instance import InstanceReport
 from registry.domain.lease import Held
 from registry.services.loops import Loops
 from registry.services.ports import InstanceStore, LeaseStore
 from registry.services.views import NodeView, NodeViews
+from routing.domain.outcome import StoredJob
+from routing.services.ports import JobStore, SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,48 @@ class NodeState:
     registered_at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptState:
+    """An attempt that failed."""
+
+    attempt: int
+    node_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail:
+    """One job, without what it carries. `seq` is null until it has ended; times are the store's."""
+
+    id: str
+    session_id: str
+    utterance_index: int
+    state: str
+    attempt: int
+    node_id: str | None
+    accepted_at_ms: int
+    deadline_ms: int
+    src_lang: str
+    tgt_lang: str
+    tenant: str
+    priority: int
+    trace_id: str
+    history: list[AttemptState]
+    seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDetail:
+    """One session, without its secrets. `open_jobs` by deadline; `seq` counts those that ended."""
+
+    id: str
+    instance_id: str
+    connection_epoch: int
+    seq: int
+    closed: bool
+    open_jobs: list[str]
+
+
 class Overview:
     """Answers questions about the cluster from this instance's view and the store."""
 
@@ -110,6 +157,8 @@ class Overview:
         instances: InstanceStore,
         leases: LeaseStore,
         loops: Loops,
+        jobs: JobStore,
+        sessions: SessionStore,
     ) -> None:
         self._instance_id = instance_id
         self._started_at_ms = started_at_ms
@@ -119,6 +168,8 @@ class Overview:
         self._instances = instances
         self._leases = leases
         self._loops = loops
+        self._jobs = jobs
+        self._sessions = sessions
 
     @property
     def degraded(self) -> bool:
@@ -176,6 +227,33 @@ class Overview:
         view = self._views.get(node_id)
         return self._node(view) if view is not None else None
 
+    async def job(self, job_id: str) -> JobDetail | None:
+        """One job, while its session is kept; raises StoreUnavailable."""
+        try:
+            split_job_id(job_id)
+        except InvalidIdentifier:
+            return None
+        found = await self._jobs.get(job_id)
+        return _job(found) if found is not None else None
+
+    async def session(self, session_id: str) -> SessionDetail | None:
+        """One session, while it is kept; raises StoreUnavailable."""
+        try:
+            check_identifier(session_id, what="session id")
+        except InvalidIdentifier:
+            return None
+        found = await self._sessions.get(session_id)
+        if found is None:
+            return None
+        return SessionDetail(
+            found.session_id,
+            found.instance_id,
+            found.epoch,
+            found.seq,
+            found.closed,
+            found.open_jobs,
+        )
+
     def _node(self, view: NodeView) -> NodeState:
         snapshot = view.snapshot
         return NodeState(
@@ -210,3 +288,28 @@ def _peer(report: InstanceReport) -> PeerState:
         report.pool_config_version,
         report.pool_index_digest,
     )
+
+
+def _job(job: StoredJob) -> JobDetail:
+    session_id, utterance_index = split_job_id(job.job_id)
+    return JobDetail(
+        id=job.job_id,
+        session_id=session_id,
+        utterance_index=utterance_index,
+        state=job.state,
+        attempt=job.attempt,
+        node_id=job.node_id or None,
+        accepted_at_ms=job.accepted_ms,
+        deadline_ms=job.deadline_ms,
+        src_lang=job.brief.src,
+        tgt_lang=job.brief.tgt,
+        tenant=job.brief.tenant,
+        priority=job.brief.priority,
+        trace_id=job.brief.trace_id,
+        history=[_attempt(entry) for entry in job.history],
+        seq=job.seq,
+    )
+
+
+def _attempt(entry: dict[str, Any]) -> AttemptState:
+    return AttemptState(int(entry["attempt"]), str(entry["node"]), str(entry["reason"]))

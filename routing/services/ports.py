@@ -7,6 +7,7 @@ contract suite holds both to the same behaviour.
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from routing.domain.operators import AuditRecord
 from routing.domain.outcome import (
     Acceptance,
     Again,
@@ -19,6 +20,7 @@ from routing.domain.outcome import (
     ResumeRefused,
     Stale,
     StoredJob,
+    StoredSession,
 )
 
 
@@ -71,6 +73,18 @@ class SessionStore(Protocol):
 
     async def touch(self, session_id: str) -> None:
         """Prolong the life of a session that is connected but idle."""
+
+    async def watch(self, session_id: str, *, instance_id: str) -> None:
+        """Note that a process minds the session's deadlines, for whoever sweeps up after it."""
+
+    async def unwatch(self, session_id: str, *, instance_id: str) -> None:
+        """That process does so no longer."""
+
+    async def watched(self, instance_id: str) -> list[str]:
+        """The sessions that a process minds."""
+
+    async def get(self, session_id: str) -> StoredSession | None:
+        """The session as it stands, closed or not."""
 
     async def open_jobs(self, session_id: str) -> list[str]: ...
 
@@ -136,3 +150,19 @@ class InboxStore(Protocol):
 
     async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
         """Move a command that cannot be acted on to the dead letters of this instance."""
+
+
+class AuditLog(Protocol):
+    """What operators did, kept for people to read; nothing in it is ever changed."""
+
+    async def record(self, record: AuditRecord) -> None: ...
+
+
+class OperatorTokens(Protocol):
+    """The credentials of operators' programs."""
+
+    async def holder(self, token: str) -> str | None:
+        """Whom to name in the audit log; None unless the token is good now."""
+
+    async def issue(self, *, user: str, name: str, days: int | None) -> str | None:
+        """A new token of a staff user, shown this once; None when there is no such user."""

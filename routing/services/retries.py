@@ -102,13 +102,13 @@ class Retries:
         )
 
     async def watch_session(self, session_id: str) -> None:
-        """A session came to this instance: its unfinished jobs are watched here from now on."""
+        """A session came to this process: its unfinished jobs are watched here from now on."""
         for job_id in await self._sessions.open_jobs(session_id):
             job = await self._jobs.get(job_id)
             if job is not None and job.state not in TERMINAL:
                 self._watch(job)
                 self._deadlines.add(
-                    job_id, attempt=job.attempt, within_ms=self._limits.life_ms, last=True
+                    job_id, attempt=job.attempt, within_ms=job.remaining_ms, last=True
                 )
 
     async def turn(self) -> None:

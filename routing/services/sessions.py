@@ -5,6 +5,7 @@ as it is, anything else makes the session catch up from the store. So a resumed 
 wake-up and normal work are one code.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,11 +82,14 @@ class Sessions:
         """Start a new session; returns it with its resume token, which is not kept in clear."""
         token = self._new_token()
         session_id = new_session_id(self._new_token()[:22])
-        await self._store.open(
-            session_id,
-            instance_id=self._instance_id,
-            token_hash=_hash(token),
-            init=msgspec.json.encode(init),
+        await asyncio.gather(
+            self._store.watch(session_id, instance_id=self._instance_id),
+            self._store.open(
+                session_id,
+                instance_id=self._instance_id,
+                token_hash=_hash(token),
+                init=msgspec.json.encode(init),
+            ),
         )
         session = Session(session_id, init, epoch=1, sent_seq=0, link=link)
         self._local[session_id] = session
@@ -104,6 +108,7 @@ class Sessions:
         )
         if isinstance(outcome, ResumeRefused):
             return outcome
+        await self._store.watch(session_id, instance_id=self._instance_id)
         before = self._local.get(session_id)
         if before is not None and before.link is not None:
             before.link.close(4409, "the session was resumed on another socket")
@@ -154,9 +159,32 @@ class Sessions:
         await self._store.trim(session.session_id, upto=min(seq, session.sent_seq))
 
     async def touch(self) -> None:
-        """Keep connected sessions alive in the store."""
+        """Keep connected sessions alive in the store, and stop minding those that are over."""
         for session in self.connected():
             await self._store.touch(session.session_id)
+        await self.unmind()
+
+    async def unmind(self) -> int:
+        """Stop minding sessions without socket and jobs; returns how many are minded still."""
+        minded = await self._store.watched(self._instance_id)
+        left = 0
+        for session_id in minded:
+            if self.get(session_id) is None and not await self._store.open_jobs(session_id):
+                await self._store.unwatch(session_id, instance_id=self._instance_id)
+            else:
+                left += 1
+        return left
+
+    async def inherit(self, instance_id: str) -> list[str]:
+        """Mind from now on what a process minded that is gone; returns those sessions."""
+        sessions = await self._store.watched(instance_id)
+        for session_id in sessions:
+            await self._store.watch(session_id, instance_id=self._instance_id)
+        return sessions
+
+    async def bequeathed(self, session_id: str, *, instance_id: str) -> None:
+        """What that process minded is watched here by now."""
+        await self._store.unwatch(session_id, instance_id=instance_id)
 
     async def close(self, session: Session) -> list[str]:
         """Close for good; returns the jobs that are to be cancelled."""
@@ -168,8 +196,9 @@ class Sessions:
             session.link = None
             self._local.pop(session.session_id, None)
 
-    def moved(self, session_id: str, *, epoch: int) -> None:
+    async def moved(self, session_id: str, *, epoch: int) -> None:
         """Another instance has taken the session over."""
+        await self._store.unwatch(session_id, instance_id=self._instance_id)
         session = self._local.get(session_id)
         if session is None or session.epoch >= epoch:
             return

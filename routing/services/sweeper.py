@@ -2,7 +2,8 @@
 
 A node whose presence ran out is removed, and what it was given is tried again elsewhere. An
 instance whose presence ran out has its inbox emptied: an assignment that nobody handed over is
-tried again; results need nothing, as each is in its session's outbox already.
+tried again; results need nothing, as each is in its session's outbox already. The deadlines of
+its sessions' jobs are minded here from then on, whether or not their clients come back.
 
 Every step may be done twice, or by two leaders at once: attempts are fenced, removal compares.
 """
@@ -15,6 +16,7 @@ from registry.services.ports import InstanceStore
 from routing.domain.outcome import Envelope, EnvelopeKind
 from routing.services.ports import InboxStore
 from routing.services.retries import Retries
+from routing.services.sessions import Sessions
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +30,14 @@ class Sweeper:
         membership: Membership,
         instances: InstanceStore,
         inbox: InboxStore,
+        sessions: Sessions,
         retries: Retries,
     ) -> None:
         self._election = election
         self._membership = membership
         self._instances = instances
         self._inbox = inbox
+        self._sessions = sessions
         self._retries = retries
 
     async def turn(self) -> None:
@@ -49,6 +53,9 @@ class Sweeper:
             await self._bury(instance_id)
 
     async def _bury(self, instance_id: str) -> None:
+        for session_id in await self._sessions.inherit(instance_id):
+            await self._retries.watch_session(session_id)
+            await self._sessions.bequeathed(session_id, instance_id=instance_id)
         removed = False
         while not removed:
             left = await self._inbox.left_by(instance_id)

@@ -138,16 +138,19 @@ class RedisJobStore:
         return Finished(reply.integer(0), reply.text(1), reply.integer(2), reply.text(3))
 
     async def get(self, job_id: str) -> StoredJob | None:
-        values = await self._connection.call("HMGET", self._job(job_id), *_FIELDS)
-        if values[0] is None:
+        reply = await self._connection.run(SCRIPTS["read_job"], [self._job(job_id)], [])
+        if reply.word == "unknown":
             return None
-        found: dict[str, Any] = dict(zip(_FIELDS, values, strict=True))
+        now_ms = reply.integer()
+        found: dict[str, Any] = dict(zip(_FIELDS, reply.values[1:], strict=True))
+        deadline_ms = int(found["deadline_ms"])
         return StoredJob(
             job_id=job_id,
             state=found["state"].decode(),
             attempt=int(found["attempt"]),
             node_id=found["node"].decode(),
-            deadline_ms=int(found["deadline_ms"]),
+            deadline_ms=deadline_ms,
+            remaining_ms=max(deadline_ms - now_ms, 0),
             accepted_ms=int(found["accepted_ms"]),
             brief=_brief.decode(found["brief"]),
             payload=found["payload"],

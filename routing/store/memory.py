@@ -29,6 +29,7 @@ from routing.domain.outcome import (
     SessionClosed,
     Stale,
     StoredJob,
+    StoredSession,
     TooManyOpen,
 )
 
@@ -65,6 +66,7 @@ class SessionState:
 
     def __init__(self, server: MemoryServer) -> None:
         self.sessions: Shelf[Session] = Shelf(server)
+        self.watched: defaultdict[str, set[str]] = defaultdict(set)
         self.jobs: Shelf[StoredJob] = Shelf(server)
 
 
@@ -100,6 +102,7 @@ class MemoryJobStore:
             attempt=attempt,
             node_id=node_id,
             deadline_ms=now_ms + life_ms,
+            remaining_ms=life_ms,
             accepted_ms=now_ms,
             brief=brief,
             payload=payload,
@@ -169,7 +172,10 @@ class MemoryJobStore:
         return Finished(session.seq, session.instance_id, job.attempt, job.node_id)
 
     async def get(self, job_id: str) -> StoredJob | None:
-        return self._state.jobs.get(job_id)
+        job = self._state.jobs.get(job_id)
+        if job is None:
+            return None
+        return replace(job, remaining_ms=max(job.deadline_ms - self._server.clock(), 0))
 
     def _unfinished(self, job_id: str, *, attempt: int | None) -> StoredJob | Stale:
         """The job if it has not ended and this attempt (None: any) is its current one."""
@@ -205,6 +211,10 @@ class MemorySessionStore:
     def _sessions(self) -> Shelf[Session]:
         return self._server.state(SessionState).sessions
 
+    @property
+    def _watched(self) -> defaultdict[str, set[str]]:
+        return self._server.state(SessionState).watched
+
     async def open(
         self, session_id: str, *, instance_id: str, token_hash: str, init: bytes
     ) -> bool:
@@ -235,6 +245,28 @@ class MemorySessionStore:
 
     async def touch(self, session_id: str) -> None:
         self._sessions.prolong(session_id, ttl_ms=self._retention_ms)
+
+    async def watch(self, session_id: str, *, instance_id: str) -> None:
+        self._watched[instance_id].add(session_id)
+
+    async def unwatch(self, session_id: str, *, instance_id: str) -> None:
+        self._watched[instance_id].discard(session_id)
+
+    async def watched(self, instance_id: str) -> list[str]:
+        return sorted(self._watched[instance_id])
+
+    async def get(self, session_id: str) -> StoredSession | None:
+        session = self._sessions.get(session_id)
+        if session is None:
+            return None
+        return StoredSession(
+            session_id,
+            session.instance_id,
+            session.epoch,
+            session.seq,
+            closed=session.closed,
+            open_jobs=await self.open_jobs(session_id),
+        )
 
     async def open_jobs(self, session_id: str) -> list[str]:
         session = self._sessions.get(session_id)

@@ -5,7 +5,7 @@ import asyncio
 from registry.store.connection import Connection
 from registry.store.keys import Keys
 from registry.store.streams import entries
-from routing.domain.outcome import Resumed, ResumeRefused
+from routing.domain.outcome import Resumed, ResumeRefused, StoredSession
 from routing.store.jobs import SCRIPTS
 
 
@@ -51,6 +51,35 @@ class RedisSessionStore:
         parts = self._parts(session_id)
         await asyncio.gather(
             *(self._connection.call("PEXPIRE", key, self._retention_ms) for key in parts)
+        )
+
+    async def watch(self, session_id: str, *, instance_id: str) -> None:
+        await self._connection.call("SADD", self._keys.instance_sessions(instance_id), session_id)
+
+    async def unwatch(self, session_id: str, *, instance_id: str) -> None:
+        await self._connection.call("SREM", self._keys.instance_sessions(instance_id), session_id)
+
+    async def watched(self, instance_id: str) -> list[str]:
+        found = await self._connection.call("SMEMBERS", self._keys.instance_sessions(instance_id))
+        return sorted(session_id.decode() for session_id in found)
+
+    async def get(self, session_id: str) -> StoredSession | None:
+        meta, open_jobs = await asyncio.gather(
+            self._connection.call(
+                "HMGET", self._keys.session_meta(session_id), "instance", "epoch", "seq", "closed"
+            ),
+            self.open_jobs(session_id),
+        )
+        instance_id, epoch, seq, closed = meta
+        if epoch is None:
+            return None
+        return StoredSession(
+            session_id,
+            instance_id.decode(),
+            int(epoch),
+            int(seq),
+            closed=closed is not None,
+            open_jobs=open_jobs,
         )
 
     async def open_jobs(self, session_id: str) -> list[str]:

@@ -68,12 +68,15 @@ class TestAccepting:
         accepted = await accept(jobs)
         assert isinstance(accepted, Accepted)
         assert accepted.deadline_ms == accepted.accepted_ms + LIFE_MS
-        assert await jobs.get(JOB) == StoredJob(
+        job = await stored(jobs)
+        assert 0 < job.remaining_ms <= LIFE_MS
+        assert job == StoredJob(
             job_id=JOB,
             state="assigned",
             attempt=1,
             node_id="n",
             deadline_ms=accepted.deadline_ms,
+            remaining_ms=job.remaining_ms,
             accepted_ms=accepted.accepted_ms,
             brief=BRIEF,
             payload=PAYLOAD,

@@ -184,3 +184,17 @@ class TestForgetting:
         await resume(redis_backend.sessions(), token_hash="other")
         key = redis_backend.keys.session_meta("s")
         assert await redis_backend.connection.call("PTTL", key) <= SHORT_MS
+
+
+class TestMinding:
+    async def test_who_minds_a_session_is_known_until_he_stops(
+        self, sessions: SessionStore
+    ) -> None:
+        await sessions.watch("s-2", instance_id="a")
+        await sessions.watch("s-1", instance_id="a")
+        await sessions.watch("s-1", instance_id="b")
+        assert await sessions.watched("a") == ["s-1", "s-2"]
+        await sessions.unwatch("s-1", instance_id="a")
+        assert await sessions.watched("a") == ["s-2"]
+        assert await sessions.watched("b") == ["s-1"]
+        assert await sessions.watched("nobody") == []

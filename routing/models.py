@@ -1,0 +1,98 @@
+"""What the database keeps of operators: what they did, and the tokens of their programs.
+
+Not promised: that the audit log can bear witness against whoever may write to the database.
+"""
+
+import hashlib
+import secrets
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from routing.domain.operators import Source
+
+
+class AuditEntry(models.Model):
+    """One action of an operator. It is written once, and neither changed nor deleted."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    actor = models.CharField(
+        max_length=300, db_index=True, help_text="A user, or a user and the token that was used."
+    )
+    source = models.CharField(max_length=10, choices=[(s.value, s.value) for s in Source])
+    address = models.CharField(max_length=200, blank=True)
+    action = models.CharField(max_length=50)
+    subject = models.CharField(max_length=300, db_index=True)
+    outcome = models.CharField(max_length=20)
+    detail = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit log"
+        ordering = ["-at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            _refuse()
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise TypeError("the audit log is only ever added to")
+
+
+class OperatorToken(models.Model):
+    """A token that lets a program act for a staff user. Only its hash is kept."""
+
+    HEAD = "sched_"
+    PREFIX_LENGTH = len(HEAD) + 8
+
+    name = models.CharField(max_length=100, help_text="What uses it, for people.")
+    prefix = models.CharField(
+        max_length=20, db_index=True, help_text="How the token begins, to tell it from others."
+    )
+    sha256 = models.CharField(max_length=64, unique=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="operator_tokens"
+    )
+    created_at = models.DateTimeField("created", default=timezone.now)
+    expires_at = models.DateTimeField("expires", null=True, blank=True)
+    revoked_at = models.DateTimeField("revoked", null=True, blank=True)
+    last_used_at = models.DateTimeField(
+        "last used", null=True, blank=True, help_text="To the minute."
+    )
+
+    class Meta:
+        verbose_name = "operator token"
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}\N{HORIZONTAL ELLIPSIS})"
+
+    @classmethod
+    def new_secret(cls) -> str:
+        """A token of 256 random bits."""
+        return cls.HEAD + secrets.token_urlsafe(32)
+
+    @staticmethod
+    def hash_of(secret: str) -> str:
+        """What is kept of a token. With so many random bits a slow hash would add nothing."""
+        return hashlib.sha256(secret.encode()).hexdigest()
+
+    @classmethod
+    def good(cls) -> "models.QuerySet[OperatorToken]":
+        """Tokens that are good now, each with its user."""
+        return cls.objects.select_related("user").filter(
+            models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=timezone.now()),
+            revoked_at__isnull=True,
+            user__is_active=True,
+            user__is_staff=True,
+        )
