@@ -75,7 +75,7 @@ class Pools:
     def on_news(self, news: News) -> None:
         if isinstance(news, Released):
             self.election.wake()
-        elif isinstance(news, Wanted) and news.what == "step-down":
+        elif isinstance(news, Wanted) and news.what == "step-down" and self.election.leading():
             pause_ms = self.registry.lease_timing.renew_ms
             self.registry.loops.spawn(self.election.step_down(pause_ms=pause_ms), name="step down")
 

@@ -78,6 +78,9 @@ class PoolList:
     pools: list[PoolState]
 
 
+ACTION = {200: ActionAnswer, 401: Problem, 403: Problem, 404: Problem, 503: Problem}
+
+
 @api.exception_handler(StoreUnavailable)
 def _store_unavailable(request: HttpRequest, error: StoreUnavailable) -> HttpResponse:
     return api.create_response(request, {"detail": str(error)}, status=503)
@@ -104,8 +107,9 @@ async def nodes(
     limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
 ) -> NodePage:
     """All nodes, page by page."""
-    found = _routing().overview.nodes(after=cursor, limit=limit)
-    return NodePage(found, found[-1].id if len(found) == limit else None)
+    found = _routing().overview.nodes(after=cursor, limit=limit + 1)
+    page = found[:limit]
+    return NodePage(page, page[-1].id if len(found) > limit else None)
 
 
 @api.get("/nodes/{node_id}", response={200: NodeState, 404: Problem, 503: Problem})
@@ -121,6 +125,14 @@ async def node(request: HttpRequest, node_id: str) -> NodeState:
 async def pools(request: HttpRequest) -> PoolList:
     """All pools by name."""
     return PoolList(_routing().overview.pools())
+
+
+# Before the pool of any name, whose path it would be too.
+@api.post("/pools/regenerate", auth=OPERATORS, response=ACTION)
+async def regenerate_pools(request: HttpRequest) -> ActionAnswer:
+    """Have the leader generate the pools now; a new version comes only of a difference."""
+    actions, by = _asked(request)
+    return _answer(await actions.regenerate(by=by))
 
 
 @api.get("/pools/{name}", response={200: PoolDetail, 404: Problem, 503: Problem})
@@ -168,9 +180,6 @@ async def simulate(
     return _routing().rehearsal.simulate(src_lang, tgt_lang, count=n)
 
 
-ACTION = {200: ActionAnswer, 401: Problem, 403: Problem, 404: Problem, 503: Problem}
-
-
 @api.post("/nodes/{node_id}/drain", auth=OPERATORS, response=ACTION)
 async def drain_node(request: HttpRequest, node_id: str, why: Reason | None = None) -> ActionAnswer:
     """Give a node nothing new and let it finish what it has; it stays so when it reconnects."""
@@ -201,13 +210,6 @@ async def step_leader_down(request: HttpRequest) -> ActionAnswer:
     """Have the leader release its lease, so that another election is held."""
     actions, by = _asked(request)
     return _answer(await actions.step_down(by=by))
-
-
-@api.post("/pools/regenerate", auth=OPERATORS, response=ACTION)
-async def regenerate_pools(request: HttpRequest) -> ActionAnswer:
-    """Have the leader generate the pools now; a new version comes only of a difference."""
-    actions, by = _asked(request)
-    return _answer(await actions.regenerate(by=by))
 
 
 def _asked(request: HttpRequest) -> tuple[Actions, Operator]:

@@ -153,7 +153,7 @@ class Routing:
         log.info("started", instance_id=self.instance_id, serves=self.serves)
 
     def _start_serving(self, loops: Loops) -> None:
-        loops.again("inbox", self._pump)
+        loops.again("inbox", self.delivery.pump)
         loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
@@ -207,11 +207,6 @@ class Routing:
                 serves=self.serves,
             )
         )
-
-    async def _pump(self) -> None:
-        await self.stores.inbox.open()
-        await self.delivery.pump()
-        await asyncio.Event().wait()  # The inbox is closed: nothing comes any more.
 
     async def _close_silent(self) -> None:
         self.membership.close_silent()
@@ -442,7 +437,7 @@ def act(
 ) -> ActionOutcome | None:
     """Do one of the `Actions`, for the same callers, with the same answers.
 
-    Raises StoreUnavailable also when no answer came in time: the action may then be done yet.
+    Raises StoreUnavailable also when no answer came in time: the action then goes on by itself.
     """
     return _ask(lambda routing: action(routing.actions))
 

@@ -22,7 +22,7 @@ except ImproperlyConfigured as error:
 from routing.consumers.node import NodeConsumer
 from routing.consumers.session import SessionConsumer
 from routing.views import PROBES
-from schedsite.daphne_codes import send_all_close_codes
+from schedsite.daphne_fit import fit_daphne
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -69,4 +69,4 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 if process.start_with_daphne():
-    send_all_close_codes()
+    fit_daphne(max_frame_bytes=process.routing.max_frame_bytes)

@@ -4,7 +4,9 @@ A refusal is an ImproperlyConfigured with one sentence that names the setting an
 entry points print that sentence instead of a stack.
 """
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -26,6 +28,13 @@ def _integer(name: str, default: int) -> int:
         raise ImproperlyConfigured(f"{name} is not a whole number; try {default}") from None
 
 
+def _positive(name: str, default: int) -> int:
+    value = _integer(name, default)
+    if value < 1:
+        raise ImproperlyConfigured(f"{name} is {value}; it must be at least 1; try {default}")
+    return value
+
+
 def _choice(name: str, default: str, *choices: str) -> str:
     value: str = env.str(name, default=default)
     if value not in choices:
@@ -40,6 +49,17 @@ def _boolean(name: str, *, default: bool) -> bool:
     if value in ("false", "0", "no", "off", ""):
         return False
     raise ImproperlyConfigured(f"{name} is '{value}'; it must be true or false")
+
+
+def _database(default: str) -> dict[str, Any]:
+    with warnings.catch_warnings(action="ignore"):  # of what is refused below
+        found: dict[str, Any] = env.db("DATABASE_URL", default=default)
+    if not found.get("ENGINE"):
+        raise ImproperlyConfigured(
+            "DATABASE_URL is not a database address; it looks like"
+            " postgres://user:password@host/name or sqlite:////absolute/path"
+        )
+    return found
 
 
 # Django
@@ -92,7 +112,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
+DATABASES = {"default": _database(f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # Instances and the pool mirror write the same file.
     DATABASES["default"]["OPTIONS"] = {
@@ -121,7 +141,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _boolean("SECURE_COOKIES", default=False)
 
 LOGGING_CONFIG = None
-configure_logs(env.str("LOG_LEVEL", default="INFO"))
+configure_logs(_choice("LOG_LEVEL", "INFO", "DEBUG", "INFO", "WARNING", "ERROR"))
 
 # The scheduler. Times are integers in ms.
 
@@ -135,9 +155,9 @@ SCHED_EMBEDDED_DIR = Path(env.str("SCHED_EMBEDDED_DIR", default=str(VAR_DIR / "v
 SCHED_LEADER_CANDIDATE = _boolean("SCHED_LEADER_CANDIDATE", default=True)
 SCHED_LEADER_TTL_MS = _integer("SCHED_LEADER_TTL_MS", 60_000)
 SCHED_LEADER_RENEW_MS = _integer("SCHED_LEADER_RENEW_MS", 10_000)
-SCHED_POOL_SYNC_MS = _integer("SCHED_POOL_SYNC_MS", 10_000)
-SCHED_POOL_CONFIG_TTL_MS = _integer("SCHED_POOL_CONFIG_TTL_MS", 3_600_000)
-SCHED_POOL_CLEANUP_MS = _integer("SCHED_POOL_CLEANUP_MS", 60_000)
+SCHED_POOL_SYNC_MS = _positive("SCHED_POOL_SYNC_MS", 10_000)
+SCHED_POOL_CONFIG_TTL_MS = _positive("SCHED_POOL_CONFIG_TTL_MS", 3_600_000)
+SCHED_POOL_CLEANUP_MS = _positive("SCHED_POOL_CLEANUP_MS", 60_000)
 SCHED_SNAPSHOT_SYNC_MS = _integer("SCHED_SNAPSHOT_SYNC_MS", 1_000)
 SCHED_HEARTBEAT_MS = _integer("SCHED_HEARTBEAT_MS", 15_000)
 SCHED_PRESENCE_TTL_MS = _integer("SCHED_PRESENCE_TTL_MS", 45_000)
@@ -154,9 +174,9 @@ SCHED_JOB_TIMEOUT_MS = _integer("SCHED_JOB_TIMEOUT_MS", 30_000)
 SCHED_JOB_MAX_ATTEMPTS = _integer("SCHED_JOB_MAX_ATTEMPTS", 3)
 SCHED_QUEUE_LIMIT = _integer("SCHED_QUEUE_LIMIT", 1_000)
 SCHED_QUEUE_TIMEOUT_MS = _integer("SCHED_QUEUE_TIMEOUT_MS", 10_000)
-SCHED_SESSION_RETENTION_MS = _integer("SCHED_SESSION_RETENTION_MS", 600_000)
-SCHED_MAX_FRAME_BYTES = _integer("SCHED_MAX_FRAME_BYTES", 4_000_000)
-SCHED_STOP_TIMEOUT_MS = _integer("SCHED_STOP_TIMEOUT_MS", 10_000)
+SCHED_SESSION_RETENTION_MS = _positive("SCHED_SESSION_RETENTION_MS", 600_000)
+SCHED_MAX_FRAME_BYTES = _positive("SCHED_MAX_FRAME_BYTES", 4_000_000)
+SCHED_STOP_TIMEOUT_MS = _positive("SCHED_STOP_TIMEOUT_MS", 10_000)
 
 SCHED_NODE_AUTH = _choice("SCHED_NODE_AUTH", "required", "required", "open")
 SCHED_SESSION_AUTH = _choice("SCHED_SESSION_AUTH", "required", "required", "open")

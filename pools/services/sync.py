@@ -32,6 +32,7 @@ class PoolSync:
         self._catalog = catalog
         self._clock = clock
         self._position: str | None = None
+        self._in_touch = False
         self._digest = digest(EMPTY)
         self._listeners: list[Callable[[News], None]] = []
         self.index = index
@@ -94,13 +95,19 @@ class PoolSync:
             self.apply(published)
 
     async def follow(self) -> None:
-        """Wait for news once and act on it. To be called again and again."""
-        if self._position is None:
+        """Wait for news once and act on it. To be called again and again.
+
+        At first, and after a failure, it catches up instead and returns at once.
+        """
+        if self._position is None or not self._in_touch:
             # First where the news ends, then the state: nothing falls between the two.
-            position = await self._catalog.position()
+            position = self._position or await self._catalog.position()
             await self.poll()
-            self._position = position
+            self._position, self._in_touch = position, True
+            return
+        self._in_touch = False
         self._position, news = await self._catalog.news(self._position, within_ms=NEWS_WAIT_MS)
+        self._in_touch = True
         for item in news:
             if isinstance(item, Published):
                 self.apply(item.config)

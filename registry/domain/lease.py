@@ -1,13 +1,26 @@
 """The leader's lease: timing, tenure, and what a candidate does next.
 
 Guaranteed: two candidates with the same timing never both hold a tenure that `stands`, as long as
-the store keeps a lease for its TTL from the moment it received the request. A tenure counts the
-candidate's own monotonic clock from the moment the request was *sent*, less a margin, so a slow
-reply, a paused process or a wall clock that jumps only shortens it.
+the store keeps a lease for its TTL from the moment it received the request, and clocks run apart
+by less than the margin. A tenure counts the candidate's own monotonic clock from the moment the
+request was *sent*, less that margin, so a slow reply, a paused process or a wall clock that jumps
+only shortens it.
+
+A store breaks its part when it loses its data, fails over to a copy that lags, or its clock jumps
+forward: then the next lease may be granted while the tenure before it stands. Two lead, for less
+than one window, and what the older one publishes is refused. A clock that jumps backward does no
+more than keep the lease of a candidate that is gone for longer.
+
+Guaranteed even then: a tenure ends at the latest one window after the sending of the last request
+that was confirmed; an epoch is granted only above those that the store has granted since it lost
+its data, those that its candidate has read or been told of (the floor), and those that readers
+told the store of (`raise_epoch`). An epoch that nobody alive remembers may come again.
 
 Not guaranteed: that someone leads at every moment; and a pause between checking a tenure and
 acting on it can outlast it. That is why every publish carries the epoch and the store refuses
 stale ones: the tenure saves work, the epoch saves correctness.
+
+`tests/unit/registry/test_election_model.py` holds the election to these words.
 """
 
 from dataclasses import dataclass

@@ -116,6 +116,7 @@ class Membership:
         self._position: Position | None = None
         self._synced_at_ms: int | None = None
         self._catching_up = asyncio.Lock()
+        self._in_touch = False
         self._writing = 0
         self._adrift = False
         self._rounds_adrift = 0
@@ -264,10 +265,19 @@ class Membership:
             await self._catch_up()
 
     async def follow(self) -> None:
-        """Wait for a change of any node and take it over. To be called again and again."""
-        position = self._position
-        if position is None or await self._store.news_after(position, within_ms=NEWS_WAIT_MS):
+        """Wait for a change of any node and take it over. To be called again and again.
+
+        At first, and after a failure, it catches up instead and returns at once.
+        """
+        position, in_touch = self._position, self._in_touch
+        self._in_touch = False
+        if (
+            position is None
+            or not in_touch
+            or await self._store.news_after(position, within_ms=NEWS_WAIT_MS)
+        ):
             await self._catch_up()
+        self._in_touch = True
 
     async def _catch_up(self) -> None:
         async with self._catching_up:

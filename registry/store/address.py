@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio.connection import Connection, SSLConnection, parse_url
+from redis.exceptions import RedisError
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -174,7 +175,7 @@ def _checked(address: Address, setting: str, example: str) -> Address:
             f"{setting} has an option that the client does not know, {unknown};"
             f" it looks like {example}"
         ) from None
-    except ValueError as error:
+    except (ValueError, RedisError) as error:
         raise ValueError(f"{setting}: {error}; it looks like {example}") from None
     for name in _FILES:
         if name in options and not Path(options[name]).is_file():

@@ -34,6 +34,8 @@ REPLY_TIMEOUT_S = 5.0
 LOOK_UP_TIMEOUT_S = 1.0
 FOLLOW_S = 5.0
 """How long a command goes after a slot that moves; then its caller hears that it did not run."""
+WATCH_S = 0.25
+"""How often Sentinels are asked who the master is."""
 SLOTS = 16384
 
 _LOST = (errors.ConnectionError, errors.TimeoutError, OSError)
@@ -65,6 +67,8 @@ def transport(address: Address) -> Transport:
     """The client for an address."""
     if address.mode is RedisMode.CLUSTER:
         return _ClusterTransport(address)
+    if address.mode is RedisMode.SENTINEL:
+        return _SentinelTransport(address)
     return _ServerTransport(address)
 
 
@@ -78,18 +82,53 @@ def cannot_serve(error: BaseException) -> bool:
 
 
 class _ServerTransport:
-    """One server, or whichever is the master of a Sentinel service now."""
+    """One server."""
 
     def __init__(self, address: Address) -> None:
-        self._sentinels: Sentinel | None = None
-        if address.mode is RedisMode.SENTINEL:
-            self._sentinels = _sentinels(address)
+        server = address.hosts[0] if address.hosts else None
+        self._client = _client(address, server, REPLY_TIMEOUT_S)
+        self._blocking = _client(address, server, None)
+
+    async def send(self, commands: Sequence[Command]) -> list[Any]:
+        replies = await _pipeline(self._client, commands)
+        if any(_is_demoted(reply) for reply in replies):
+            await self._leave(inuse_connections=False)
+        return replies
+
+    async def wait(self, command: Command) -> Any:
+        (reply,) = await _pipeline(self._blocking, [command])
+        if isinstance(reply, Exception):
+            if _is_demoted(reply):
+                await self._leave(inuse_connections=False)
+            raise reply
+        return reply
+
+    async def close(self) -> None:
+        await self._client.aclose()
+        await self._blocking.aclose()
+
+    async def _leave(self, *, inuse_connections: bool) -> None:
+        # They lead to a server that is no master any more; new ones find the one that is.
+        for client in (self._client, self._blocking):
+            await client.connection_pool.disconnect(inuse_connections=inuse_connections)
+
+
+class _SentinelTransport(_ServerTransport):
+    """Whichever server is the master of a Sentinel service now.
+
+    Sentinels let a replaced master take writes for some ten seconds more before they demote it;
+    those are lost. So they are asked again and again, and connections to it are closed at once.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._service = address.service
+        self._sentinels = _sentinels(address)
         self._client = self._make(address, REPLY_TIMEOUT_S)
         self._blocking = self._make(address, None)
+        self._master: Server | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     def _make(self, address: Address, reply_timeout_s: float | None) -> "redis.Redis":
-        if self._sentinels is None:
-            return _client(address, address.hosts[0] if address.hosts else None, reply_timeout_s)
         options: dict[str, Any] = {"ssl": True} if address.tls else {}
         options |= address.options | _ours(reply_timeout_s)
         client: redis.Redis = self._sentinels.master_for(address.service, **options)
@@ -97,29 +136,34 @@ class _ServerTransport:
         return client
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await _pipeline(self._client, commands)
-        if any(_is_demoted(reply) for reply in replies):
-            await self._forget()
-        return replies
+        self._watch()
+        return await super().send(commands)
 
     async def wait(self, command: Command) -> Any:
-        (reply,) = await _pipeline(self._blocking, [command])
-        if isinstance(reply, Exception):
-            if _is_demoted(reply):
-                await self._forget()
-            raise reply
-        return reply
-
-    async def _forget(self) -> None:
-        # Idle connections lead to a server that is no master any more; new ones look it up.
-        for client in (self._client, self._blocking):
-            await client.connection_pool.disconnect(inuse_connections=False)
+        self._watch()
+        return await super().wait(command)
 
     async def close(self) -> None:
-        await self._client.aclose()
-        await self._blocking.aclose()
-        if self._sentinels is not None:
-            await self._sentinels.aclose()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await super().close()
+        await self._sentinels.aclose()
+
+    def _watch(self) -> None:
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().create_task(self._keep_watching())
+
+    async def _keep_watching(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                master = await self._sentinels.discover_master(self._service)
+            except (errors.RedisError, OSError):
+                continue  # Nobody knows better; who needs a connection hears why there is none.
+            if self._master not in (None, master):
+                await self._leave(inuse_connections=True)
+            self._master = master
 
 
 class _ClusterTransport:
@@ -237,9 +281,9 @@ class _ClusterTransport:
         return reply
 
     async def _learn(self) -> None:
-        if not self._stale:
-            return
         if self._looking is None:
+            if not self._stale:
+                return
             self._looking = asyncio.get_running_loop().create_task(self._look_up())
             self._looking.add_done_callback(self._looked)
         await asyncio.shield(self._looking)

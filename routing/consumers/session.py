@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from registry.domain.errors import InvalidIdentifier
+from registry.domain.errors import InvalidIdentifier, StoreUnavailable
 from registry.domain.ids import check_identifier, job_id
 from routing.consumers.base import SocketConsumer
 from routing.domain import wire
@@ -14,6 +14,12 @@ from routing.services.sessions import Init, Session
 from routing.wiring import Routing
 
 DEFAULT_TENANT = "default"
+
+STORE_AWAY = Refused(
+    ErrorCode.INTERNAL_ERROR,
+    "the scheduler's store is not available; send it again later",
+    {"retry_after_ms": 1000},
+)
 
 
 class SessionConsumer(SocketConsumer):
@@ -105,8 +111,11 @@ class SessionConsumer(SocketConsumer):
     async def _utterance(
         self, session: Session, message: wire.Utterance, fields: wire.Fields
     ) -> None:
-        outcome = await self.routing.intake.submit(session, message, fields)
         index = message.utterance_index
+        try:
+            outcome = await self.routing.intake.submit(session, message, fields)
+        except StoreUnavailable:
+            outcome = STORE_AWAY
         if isinstance(outcome, Refused):
             more: dict[str, Any] = {"details": outcome.details} if outcome.details else {}
             self.refuse(

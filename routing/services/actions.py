@@ -12,6 +12,7 @@ Not promised: that the node obeys, or that it heard (it may be leaving). A drain
 back is told so by the status in its `node_register_ack`.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -95,6 +96,7 @@ class Actions:
         self._leases = leases
         self._audit = audit
         self._instance_id = instance_id
+        self._under_way: set[asyncio.Future[ActionOutcome]] = set()
 
     async def drain(self, node_id: str, *, by: Operator, reason: str = "") -> ActionOutcome:
         """Give a node nothing new, and let it finish; also when it reconnects."""
@@ -176,6 +178,21 @@ class Actions:
         *,
         by: Operator,
         reason: str = "",
+    ) -> ActionOutcome:
+        # Who hangs up half-way must not get away with an action that is not audited.
+        task = asyncio.ensure_future(self._do(work, action, subject, by=by, reason=reason))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _do(
+        self,
+        work: Awaitable[ActionOutcome],
+        action: str,
+        subject: str,
+        *,
+        by: Operator,
+        reason: str,
     ) -> ActionOutcome:
         detail = {"reason": reason} if reason else {}
         try:

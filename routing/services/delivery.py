@@ -5,7 +5,7 @@ this process fails in between, so every handler may be called twice with the sam
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 
@@ -27,6 +27,7 @@ class Delivery:
         self._inbox = inbox
         self._instance_id = instance_id
         self._handlers: dict[str, Handler] = {}
+        self._batches: AsyncIterator[list[tuple[str, Envelope]]] | None = None
         self.crossed = 0
         self.received = 0
 
@@ -43,15 +44,21 @@ class Delivery:
         return await self._inbox.send(instance_id, envelope)
 
     async def pump(self) -> None:
-        """Act on what comes into our inbox, until the store fails; then call it again."""
-        async for batch in self._inbox.receive():
-            done: list[str] = []
-            for token, envelope in batch:
-                self.received += 1
-                if await self._act(token, envelope):
-                    done.append(token)
-            if done:
-                await self._inbox.done(done)
+        """Wait for what comes into our inbox and act on it. To be called again and again.
+
+        Where that fails, what was not acknowledged comes again at the next call.
+        """
+        if self._batches is None:
+            self._batches = self._inbox.receive()
+        try:
+            batch = await anext(self._batches)
+            done = [token for token, envelope in batch if await self._act(token, envelope)]
+            await self._inbox.done(done)
+        except StopAsyncIteration:
+            await asyncio.Event().wait()  # The inbox is closed: nothing comes any more.
+        except BaseException:
+            self._batches = None
+            raise
 
     async def finish(self) -> None:
         """Act on what is left in our inbox, while `pump` runs, and close it."""
@@ -64,6 +71,7 @@ class Delivery:
             # From a newer version of the scheduler.
             await self._inbox.bury(token, envelope, reason="unknown kind")
             return False
+        self.received += 1
         try:
             await handler(envelope)
         except StoreUnavailable:

@@ -137,7 +137,10 @@ class InboxStore(Protocol):
         """Put a command into an inbox; False when that instance has none."""
 
     def receive(self) -> AsyncIterator[list[tuple[str, Envelope]]]:
-        """Batches of commands, each with the token that `done` takes. Ends once it is closed."""
+        """Batches of commands, each with the token that `done` takes; empty ones now and then.
+
+        Begins with what a former reader took and did not acknowledge. Ends once it is closed.
+        """
 
     async def done(self, tokens: Sequence[str]) -> None:
         """Acknowledge commands that were handed over, and drop them."""

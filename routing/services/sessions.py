@@ -194,7 +194,9 @@ class Sessions:
         """The socket is gone. The session waits in the store for its client to resume."""
         if session.link is link:
             session.link = None
-            self._local.pop(session.session_id, None)
+        # Resumed here on another socket meanwhile, it has a successor under its id.
+        if self._local.get(session.session_id) is session:
+            del self._local[session.session_id]
 
     async def moved(self, session_id: str, *, epoch: int) -> None:
         """Another instance has taken the session over."""

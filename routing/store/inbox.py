@@ -33,6 +33,8 @@ class RedisInboxStore:
         self._closing = False
 
     async def open(self) -> None:
+        if self._closed:
+            return
         try:
             await self._connection.call("XGROUP", "CREATE", self._inbox, GROUP, "0", "MKSTREAM")
         except ResponseError as error:
@@ -73,16 +75,18 @@ class RedisInboxStore:
         return entry is not None
 
     async def receive(self) -> AsyncIterator[list[tuple[str, Envelope]]]:
+        await self.open()
         # What was delivered to a former life of this instance and never acknowledged comes first.
         since = "0"
         while not self._closed:
             batch = await self._read(since)
             if since != ">":
                 since = batch[-1].id if batch else ">"
-            if batch:
-                yield [(entry.id, _envelope(entry)) for entry in batch]
+            yield [(entry.id, _envelope(entry)) for entry in batch]
 
     async def done(self, tokens: Sequence[str]) -> None:
+        if not tokens:
+            return
         await asyncio.gather(
             self._connection.call("XACK", self._inbox, GROUP, *tokens),
             self._connection.call("XDEL", self._inbox, *tokens),

@@ -18,8 +18,10 @@ class DjangoOperatorTokens:
     """Implements `OperatorTokens`."""
 
     async def holder(self, token: str) -> str | None:
-        if not token.startswith(OperatorToken.HEAD):
-            return None
+        if not token.startswith(OperatorToken.HEAD) or not (
+            token.isascii() and token.isprintable()
+        ):
+            return None  # PostgreSQL would not even take it into a question.
         return await in_database(_holder, token)
 
     async def issue(self, *, user: str, name: str, days: int | None) -> str | None:

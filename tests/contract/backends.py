@@ -1,4 +1,4 @@
-"""The two sides of every contract: the same stores over memory and over a real Redis."""
+"""The sides of every contract: the same stores over memory, a real Redis and a real cluster."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -31,6 +31,7 @@ from routing.store.memory import (
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
+from tests.support.redis_servers import ShardedRedis
 from tests.support.waiting import eventually
 
 LONG_MS = 60_000
@@ -185,3 +186,14 @@ class RedisBackend:
             return not await self.connection.call("EXISTS", witness)
 
         await self.outlast(ms, gone)
+
+
+class ClusterBackend(RedisBackend):
+    """Stores over one key prefix of a real cluster."""
+
+    def __init__(self, connection: Connection, keys: Keys, servers: ShardedRedis) -> None:
+        super().__init__(connection, keys)
+        self._servers = servers
+
+    async def lose_everything(self) -> None:
+        self._servers.flush()

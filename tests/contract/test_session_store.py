@@ -2,7 +2,7 @@
 
 import pytest
 
-from routing.domain.outcome import Brief, Resumed, ResumeRefused
+from routing.domain.outcome import Brief, Resumed, ResumeRefused, StoredSession
 from routing.services.ports import SessionStore
 from tests.contract.backends import SHORT_MS, Backend, RedisBackend
 
@@ -78,6 +78,24 @@ async def test_a_closed_session_cannot_be_resumed(sessions: SessionStore) -> Non
 async def test_a_closed_session_cannot_be_opened_again(sessions: SessionStore) -> None:
     await sessions.close("s")
     assert not await open_session(sessions)
+
+
+async def test_a_session_can_be_looked_at_without_its_secrets(
+    backend: Backend, sessions: SessionStore
+) -> None:
+    assert await sessions.get("s") == StoredSession("s", "one", 1, 0, closed=False, open_jobs=[])
+    await accept(backend, 2, life_ms=3_000)
+    await accept(backend, 3, life_ms=1_000)
+    await finish(backend, 1)
+    await resume(sessions, instance_id="two")
+    assert await sessions.get("s") == StoredSession(
+        "s", "two", 2, 1, closed=False, open_jobs=["s:3", "s:2"]
+    )
+    await sessions.close("s")
+    found = await sessions.get("s")
+    assert found is not None
+    assert found.closed
+    assert await sessions.get("unknown") is None
 
 
 async def test_unfinished_jobs_come_by_deadline(backend: Backend, sessions: SessionStore) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.support.cluster import Cluster, Instance
 
 LARGEST_FRAME = 1_000_000
+DEFAULT_LARGEST = 4_000_000
 _numbers = itertools.count(1)
 
 
@@ -37,7 +38,9 @@ def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
                 SCHED_NODE_AUTH="required",
                 SCHED_SESSION_AUTH="required",
             ),
-            cluster.start_instance("spare", SCHED_REDIS_KEY_PREFIX="spare"),
+            cluster.start_instance(
+                "spare", SCHED_REDIS_KEY_PREFIX="spare", SCHED_MAX_FRAME_BYTES=str(DEFAULT_LARGEST)
+            ),
         )
         asyncio.run(all_ready(started))
         yield started
@@ -66,7 +69,7 @@ def locked(instances: Instances) -> Instance:
 
 @pytest.fixture
 def spare(instances: Instances) -> Instance:
-    """An open instance for a test that looks at the log itself."""
+    """An open instance that takes frames as large as by default; tests look at its log."""
     return instances.spare
 
 

@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.sockets.conftest import LARGEST_FRAME
+from tests.sockets.conftest import DEFAULT_LARGEST, LARGEST_FRAME
 from tests.support.agents import Frame, Node, Peer, Session, heartbeat, registration, result
 from tests.support.cluster import Instance
 from tests.support.malformed import MALFORMED, is_a_sentence
@@ -607,9 +607,33 @@ async def test_a_frame_of_the_largest_size_passes_and_a_larger_one_closes_the_so
 
 
 async def test_the_size_of_a_frame_is_counted_in_bytes(instance: Instance) -> None:
-    async with Peer(instance.node_url) as peer, asyncio.timeout(3):
-        await peer.send('{"type": "' + "語" * (LARGEST_FRAME // 2) + '"}')
+    async with Peer(instance.node_url) as peer, asyncio.timeout(5):
+        await peer.send('{"type": "' + "語" * (LARGEST_FRAME // 3) + '"}')
         assert (await peer.expect("error"))["code"] == "MESSAGE_TOO_LARGE"
+        assert await peer.closed() == 1009
+
+
+async def test_a_job_nearly_as_large_as_a_frame_may_be_goes_there_and_back(
+    spare: Instance, node_id: str, pair: str
+) -> None:
+    audio = "x" * (DEFAULT_LARGEST - 2_000)
+    async with Node(spare.node_url, node_id, pair) as node, speaking(spare, pair) as session:
+        await serves(spare, pair)
+        async with asyncio.timeout(5):
+            await session.say(0, audio=audio)
+            job = await node.expect("job_assign")
+            assert job["audio"] == audio
+            await node.finish(job)
+            assert (await session.translated(0))["tts_audio"] == audio
+    assert "Traceback" not in spare.log
+
+
+@pytest.mark.parametrize("size", [DEFAULT_LARGEST + 1, 3 * DEFAULT_LARGEST])
+async def test_a_far_too_large_frame_closes_the_socket_with_1009(
+    spare: Instance, size: int
+) -> None:
+    async with Peer(spare.node_url) as peer, asyncio.timeout(5):
+        await peer.send("x" * size)
         assert await peer.closed() == 1009
 
 
@@ -623,10 +647,6 @@ async def test_broken_utf8_ends_that_socket_only(
         await still_registers(other, node_id, pair)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="autobahn drops the connection without a close frame (failByDrop): clients see 1006",
-)
 async def test_broken_utf8_is_told_as_1007(instance: Instance) -> None:
     async with Peer(instance.node_url) as peer:
         await send_broken_utf8(peer)

@@ -221,12 +221,6 @@ async def resumed(session: Session, *, last_seq: int | None = None) -> AsyncIter
         await again.close()
 
 
-forgets_the_new_socket = pytest.mark.xfail(
-    strict=True,
-    reason="Sessions.detach of the old socket also removes the session that replaced it",
-)
-
-
 def resuming(session_id: str, token: str, last_seq: int = 0) -> Frame:
     resume = {"session_id": session_id, "token": token, "last_seq": last_seq}
     return INIT | {"resume": resume}
@@ -269,7 +263,6 @@ async def test_resuming_sends_again_what_was_missed_and_closes_the_old_socket(
             await still_beats(again)
 
 
-@forgets_the_new_socket
 @pytest.mark.parametrize("last_seq", [0, 1, 999])
 async def test_after_resuming_on_the_same_instance_results_come_to_the_new_socket(
     instance: Instance, node_id: str, pair: str, last_seq: int

@@ -1,0 +1,1 @@
+"""Benchmarks: each measures within one run, and quotes ratios, since machines are noisy."""
