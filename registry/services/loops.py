@@ -6,6 +6,7 @@ never dies of an error: what it did not expect is logged with its stack, and tri
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
 from typing import Any
@@ -34,21 +35,21 @@ class Loops:
         """Do `step` at this interval, and at once whenever the returned function is called."""
         wake = asyncio.Event()
 
-        async def paced() -> None:
+        async def woken_step() -> None:
             wake.clear()
             await step()
-            try:
+
+        async def rest() -> None:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval_ms / 1000):
                     await wake.wait()
-            except TimeoutError:
-                pass
 
-        self.again(name, paced)
+        self.spawn(self._repeat(name, woken_step, rest), name=name)
         return wake.set
 
     def again(self, name: str, step: Step) -> None:
         """Do `step`, which does its own waiting, over and over."""
-        self.spawn(self._repeat(name, step), name=name)
+        self.spawn(self._repeat(name, step, _no_rest), name=name)
 
     def spawn(self, work: Coroutine[Any, Any, object], *, name: str) -> "asyncio.Task[object]":
         """Run something in the background that ends when the loops stop, or before."""
@@ -64,7 +65,7 @@ class Loops:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _repeat(self, name: str, step: Step) -> None:
+    async def _repeat(self, name: str, step: Step, rest: Step) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
@@ -78,6 +79,7 @@ class Loops:
                 pause_s = FIRST_PAUSE_S
                 if self.failing.pop(name, None) is not None:
                     log.info("loop works again", loop=name)
+                await rest()
                 continue
             await asyncio.sleep(pause_s * (0.5 + self._random.random()))
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -91,3 +93,7 @@ class Loops:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("background work failed", work=task.get_name(), reason=str(task.exception()))
+
+
+async def _no_rest() -> None:
+    pass
