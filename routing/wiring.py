@@ -32,6 +32,7 @@ from routing.services.delivery import Delivery
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.overview import Overview
+from routing.services.persist import persist
 from routing.services.placement import Placement
 from routing.services.ports import (
     InboxStore,
@@ -158,6 +159,7 @@ class Routing:
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
         loops.again("loop lag", self._measure_lag)
+        self.membership.subscribe_loss(self._restore_sessions)
 
     def unready(self) -> list[str]:
         """Why this instance should get no traffic now; empty when it should."""
@@ -210,6 +212,12 @@ class Routing:
 
     async def _close_silent(self) -> None:
         self.membership.close_silent()
+
+    def _restore_sessions(self) -> None:
+        async def restore() -> None:
+            await persist(self.sessions.restore, what="restore sessions")
+
+        self.registry.loops.spawn(restore(), name="restore sessions")
 
     async def _measure_lag(self) -> None:
         """How late the event loop runs what is due: what a blocked loop looks like from within."""

@@ -9,7 +9,7 @@ Not promised: that a node's view elsewhere is newer than one sync interval.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -117,6 +117,7 @@ class Membership:
         self._synced_at_ms: int | None = None
         self._catching_up = asyncio.Lock()
         self._in_touch = False
+        self._loss_listeners: list[Callable[[], None]] = []
         self._writing = 0
         self._adrift = False
         self._rounds_adrift = 0
@@ -126,6 +127,10 @@ class Membership:
     def synced_at_ms(self) -> int | None:
         """When the views last matched the store, on this process's clock; None before the first."""
         return self._synced_at_ms
+
+    def subscribe_loss(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the store is found to have lost its data."""
+        self._loss_listeners.append(listener)
 
     def local(self, node_id: str) -> LocalNode | None:
         return self._local.get(node_id)
@@ -289,6 +294,10 @@ class Membership:
 
     async def _sync_changes(self, since: Position) -> None:
         changes = await self._store.changes(since)
+        if changes.told < since.sequence:
+            log.warning("the store lost its data", told=changes.told, seen=since.sequence)
+            for listener in self._loss_listeners:
+                listener()
         if not changes.complete:
             await self._sync_everything()
             return

@@ -192,7 +192,10 @@ class _ClusterTransport:
             self._send_to(server, positions, commands, replies)
             for server, positions in groups.items()
         ]
-        await asyncio.gather(*parts)
+        if len(parts) == 1:
+            await parts[0]
+        else:
+            await asyncio.gather(*parts)
         return replies
 
     async def wait(self, command: Command) -> Any:
@@ -390,6 +393,7 @@ def _ours(reply_timeout_s: float | None) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         "retry_on_timeout": False,
         "retry_on_error": [],
+        "driver_info": None,  # Two commands less for each connection, and one right less.
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": reply_timeout_s,
     }

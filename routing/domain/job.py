@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from registry.domain.errors import InvalidTransition
 
+DEFAULT_PRIORITY = 5
+"""Of 0 to 9; 9 goes first."""
+
 
 class JobState(StrEnum):
     QUEUED = "queued"

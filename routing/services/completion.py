@@ -14,8 +14,8 @@ from registry.domain.ids import split_job_id
 from registry.services.membership import LocalNode, Membership
 from routing.domain import wire
 from routing.domain.errors import ErrorCode
-from routing.domain.job import JobState
-from routing.domain.outcome import Envelope, EnvelopeKind, Finished, Stale
+from routing.domain.job import DEFAULT_PRIORITY, JobState
+from routing.domain.outcome import Brief, Envelope, EnvelopeKind, Finished, Stale
 from routing.services.assignment import Assignment
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
@@ -108,6 +108,33 @@ class Completion:
         code = ErrorCode.JOB_TIMEOUT if timed_out else ErrorCode.NODE_FAILED
         reason = f"{len(history)} attempts failed, the last one because {history[-1]['reason']}"
         return await self._end(job_id, JobState.FAILED, code, reason, history=history)
+
+    async def lost(self, job_id: str) -> bool:
+        """End a job of a session served here that the store has lost. False when it knows it."""
+        session = self._sessions.get(split_job_id(job_id)[0])
+        if session is None:
+            return False
+        init = session.init
+        brief = Brief(
+            src=init.src_lang,
+            tgt=init.tgt_lang,
+            priority=DEFAULT_PRIORITY,
+            tenant=init.tenant,
+            trace_id=init.trace_id,
+            queue=f"{init.src_lang}>{init.tgt_lang}",
+        )
+        body = wire.job_failure(
+            ErrorCode.INTERNAL_ERROR,
+            "the scheduler's store lost this utterance; send it again under a new index",
+            session_id=session.session_id,
+            job_id=job_id,
+        )
+        seq = await self._jobs.lose(job_id, brief=brief, body=body)
+        if seq is None:
+            return False
+        log.warning("job lost by the store", job_id=job_id)
+        await self._sessions.deliver(session.session_id, seq=seq, body=body)
+        return True
 
     async def tell_node(self, node_id: str, job_id: str, attempt: int, *, reason: str) -> None:
         """Let a node stop working on a job. It may not hear it."""

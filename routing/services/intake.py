@@ -14,7 +14,7 @@ import structlog
 from registry.domain.ids import job_id as job_id_of
 from routing.domain import wire
 from routing.domain.errors import ErrorCode
-from routing.domain.job import TERMINAL, JobLimits
+from routing.domain.job import DEFAULT_PRIORITY, TERMINAL, JobLimits
 from routing.domain.outcome import (
     Acceptance,
     Accepted,
@@ -33,7 +33,6 @@ from routing.services.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_PRIORITY = 5
 RETRY_AFTER_MS = 1000
 
 

@@ -54,6 +54,12 @@ class JobStore(Protocol):
         node_id, and attempt 0 for whichever is current.
         """
 
+    async def lose(self, job_id: str, *, brief: Brief, body: bytes) -> int | None:
+        """End a job that the store has lost, as message `seq` of its session.
+
+        None where the store knows the job, or not even its session.
+        """
+
     async def get(self, job_id: str) -> StoredJob | None: ...
 
 
@@ -70,6 +76,18 @@ class SessionStore(Protocol):
 
     async def close(self, session_id: str) -> list[str]:
         """Close the session for good; returns its unfinished jobs."""
+
+    async def restore(
+        self,
+        session_id: str,
+        *,
+        instance_id: str,
+        token_hash: str,
+        init: bytes,
+        epoch: int,
+        seq: int,
+    ) -> bool:
+        """Write a session again that the store has lost; False when it is known."""
 
     async def touch(self, session_id: str) -> None:
         """Prolong the life of a session that is connected but idle."""

@@ -134,6 +134,7 @@ class Retries:
         job = await self._jobs.get(watched.job_id)
         if job is None:
             self._deadlines.forget(watched.job_id)
+            await self._completion.lost(watched.job_id)
         elif job.state in TERMINAL:
             # It ended, and word of it may have been lost on the way here.
             self._deadlines.forget(job.job_id)

@@ -47,6 +47,7 @@ class Session:
 
     session_id: str
     init: Init
+    token_hash: str
     epoch: int
     sent_seq: int
     link: SessionLink | None
@@ -91,7 +92,7 @@ class Sessions:
                 init=msgspec.json.encode(init),
             ),
         )
-        session = Session(session_id, init, epoch=1, sent_seq=0, link=link)
+        session = Session(session_id, init, _hash(token), epoch=1, sent_seq=0, link=link)
         self._local[session_id] = session
         log.info("session opened", session_id=session_id, tenant=init.tenant)
         return session, token
@@ -113,9 +114,8 @@ class Sessions:
         if before is not None and before.link is not None:
             before.link.close(4409, "the session was resumed on another socket")
         init = msgspec.json.decode(outcome.init, type=Init)
-        session = Session(
-            session_id, init, outcome.epoch, sent_seq=min(last_seq, outcome.seq), link=link
-        )
+        sent_seq = min(last_seq, outcome.seq)
+        session = Session(session_id, init, _hash(token), outcome.epoch, sent_seq, link)
         self._local[session_id] = session
         log.info("session resumed", session_id=session_id, last_seq=last_seq, seq=outcome.seq)
         return session, outcome.previous_instance
@@ -163,6 +163,24 @@ class Sessions:
         for session in self.connected():
             await self._store.touch(session.session_id)
         await self.unmind()
+
+    async def restore(self) -> None:
+        """The store has lost its data: write our connected sessions again.
+
+        Their clients go on without noticing; what they had under way ends by its deadline.
+        """
+        connected = self.connected()
+        for session in connected:
+            await self._store.restore(
+                session.session_id,
+                instance_id=self._instance_id,
+                token_hash=session.token_hash,
+                init=msgspec.json.encode(session.init),
+                epoch=session.epoch,
+                seq=session.sent_seq,
+            )
+            await self._store.watch(session.session_id, instance_id=self._instance_id)
+        log.warning("sessions restored after data loss", sessions=len(connected))
 
     async def unmind(self) -> int:
         """Stop minding sessions without socket and jobs; returns how many are minded still."""

@@ -137,6 +137,19 @@ class RedisJobStore:
             return Stale(reply.word)
         return Finished(reply.integer(0), reply.text(1), reply.integer(2), reply.text(3))
 
+    async def lose(self, job_id: str, *, brief: Brief, body: bytes) -> int | None:
+        session_id = _session_of(job_id)
+        reply = await self._connection.run(
+            SCRIPTS["lose_job"],
+            [
+                self._keys.session_meta(session_id),
+                self._keys.session_job(session_id, job_id),
+                self._keys.session_outbox(session_id),
+            ],
+            [body, msgspec.json.encode(brief), self._retention_ms],
+        )
+        return reply.integer() if reply.word == "lost" else None
+
     async def get(self, job_id: str) -> StoredJob | None:
         reply = await self._connection.run(SCRIPTS["read_job"], [self._job(job_id)], [])
         if reply.word == "unknown":

@@ -171,6 +171,27 @@ class MemoryJobStore:
         self._keep(replace(job, state=state, seq=session.seq, payload=None))
         return Finished(session.seq, session.instance_id, job.attempt, job.node_id)
 
+    async def lose(self, job_id: str, *, brief: Brief, body: bytes) -> int | None:
+        session = self._session_of(job_id)
+        if session is None or self._state.jobs.get(job_id) is not None:
+            return None
+        session.end(job_id, body, kept=self._outbox_limit)
+        lost = StoredJob(
+            job_id=job_id,
+            state=JobState.FAILED,
+            attempt=0,
+            node_id="",
+            deadline_ms=0,
+            remaining_ms=0,
+            accepted_ms=0,
+            brief=brief,
+            payload=None,
+            history=[],
+            seq=session.seq,
+        )
+        self._keep(lost)
+        return session.seq
+
     async def get(self, job_id: str) -> StoredJob | None:
         job = self._state.jobs.get(job_id)
         if job is None:
@@ -236,6 +257,22 @@ class MemorySessionStore:
         session.epoch += 1
         await self.touch(session_id)
         return Resumed(session.epoch, session.seq, previous_instance, session.init)
+
+    async def restore(
+        self,
+        session_id: str,
+        *,
+        instance_id: str,
+        token_hash: str,
+        init: bytes,
+        epoch: int,
+        seq: int,
+    ) -> bool:
+        if self._sessions.get(session_id) is not None:
+            return False
+        session = Session(instance_id, token_hash, init, epoch, seq)
+        self._sessions.put(session_id, session, ttl_ms=self._retention_ms)
+        return True
 
     async def close(self, session_id: str) -> list[str]:
         session = self._sessions.get(session_id)

@@ -39,6 +39,23 @@ class RedisSessionStore:
             return ResumeRefused(forbidden=reply.word == "forbidden")
         return Resumed(reply.integer(0), reply.integer(1), reply.text(2), reply.values[3])
 
+    async def restore(
+        self,
+        session_id: str,
+        *,
+        instance_id: str,
+        token_hash: str,
+        init: bytes,
+        epoch: int,
+        seq: int,
+    ) -> bool:
+        reply = await self._connection.run(
+            SCRIPTS["restore_session"],
+            [self._keys.session_meta(session_id)],
+            [instance_id, token_hash, init, epoch, seq, self._retention_ms],
+        )
+        return reply.word == "restored"
+
     async def close(self, session_id: str) -> list[str]:
         reply = await self._connection.run(
             SCRIPTS["close_session"],

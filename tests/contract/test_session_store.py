@@ -216,3 +216,40 @@ class TestMinding:
         assert await sessions.watched("a") == ["s-2"]
         assert await sessions.watched("b") == ["s-1"]
         assert await sessions.watched("nobody") == []
+
+
+class TestAfterDataLoss:
+    async def test_a_lost_session_is_restored_where_its_client_stands(
+        self, backend: Backend
+    ) -> None:
+        store = backend.sessions()
+        assert await restore(store, seq=7)
+        assert await resume(store) == Resumed(4, 7, "one", INIT)
+        await finish(backend, 0)
+        assert await store.outbox("s", after=7) == [(8, b"0")]
+
+    async def test_a_known_session_stays_as_it_is(self, sessions: SessionStore) -> None:
+        assert not await restore(sessions, seq=7)
+        assert await resume(sessions) == Resumed(2, 0, "one", INIT)
+
+    async def test_a_lost_job_ends_once_as_the_next_message(
+        self, backend: Backend, sessions: SessionStore
+    ) -> None:
+        await finish(backend, 0)
+        assert await backend.jobs().lose("s:1", brief=BRIEF, body=b"lost") == 2
+        assert await backend.jobs().lose("s:1", brief=BRIEF, body=b"lost") is None
+        assert await sessions.outbox("s", after=0) == [(1, b"0"), (2, b"lost")]
+        job = await backend.jobs().get("s:1")
+        assert job is not None
+        assert (job.state, job.seq) == ("failed", 2)
+
+    async def test_a_job_that_is_known_or_of_no_session_is_not_lost(
+        self, backend: Backend, sessions: SessionStore
+    ) -> None:
+        await accept(backend, 0)
+        assert await backend.jobs().lose("s:0", brief=BRIEF, body=b"lost") is None
+        assert await backend.jobs().lose("nobody:0", brief=BRIEF, body=b"lost") is None
+
+
+async def restore(store: SessionStore, *, seq: int) -> bool:
+    return await store.restore("s", instance_id="one", token_hash="h", init=INIT, epoch=3, seq=seq)
