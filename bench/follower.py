@@ -19,6 +19,7 @@ from pools.services.sync import PoolSync
 from pools.store.catalog import RedisCatalogStore
 from registry.logs import configure_logs
 from registry.services.loops import Loops, Step
+from registry.services.ports import Clock
 from registry.services.views import NodeViews
 from registry.store.connection import Connection
 from registry.store.keys import Keys
@@ -31,10 +32,12 @@ RULES = PoolRules(
 )
 
 
-def follower(connection: Connection, keys: Keys) -> tuple[PoolSync, RedisCatalogStore]:
-    """A follower as an instance has it."""
+def follower(
+    connection: Connection, keys: Keys, *, clock: Clock = monotonic_ms
+) -> tuple[PoolSync, RedisCatalogStore]:
+    """A follower as an instance has it. It reads the clock when a configuration is in force."""
     catalog = RedisCatalogStore(connection, keys, config_ttl_ms=3_600_000)
-    return PoolSync(catalog, PoolIndex(RULES), NodeViews(), clock=monotonic_ms), catalog
+    return PoolSync(catalog, PoolIndex(RULES), NodeViews(), clock=clock), catalog
 
 
 class Lines:
@@ -43,8 +46,8 @@ class Lines:
     def __init__(self) -> None:
         self._waiting: list[tuple[str, int, float]] = []
 
-    def add(self, kind: str, number: int) -> None:
-        self._waiting.append((kind, number, time.monotonic()))
+    def add(self, kind: str, number: int, at: float) -> None:
+        self._waiting.append((kind, number, at))
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_later(WRITE_AFTER_S, self._write)
 
@@ -57,17 +60,7 @@ class Lines:
 async def main(url: str, followers: int, *, hop: bool) -> None:
     lines, loops, keys = Lines(), Loops(Random()), Keys("lingua")  # noqa: S311
     connections = [Connection(url) for _ in range(followers)]
-    syncs = [follower(connection, keys)[0] for connection in connections]
-
-    def note(news: News) -> None:
-        # The configuration is in force when listeners hear of it.
-        if isinstance(news, Published):
-            lines.add("applied", news.config.version)
-
-    for sync in syncs:
-        sync.subscribe(note)
-        loops.again("pool news", sync.follow)
-        loops.every("pool poll", 10_000, sync.poll)
+    syncs = [_follow(connection, keys, lines, loops) for connection in connections]
     if hop:
         loops.again("hop", _reader(url, HOP, lines))
     for _ in range(followers):
@@ -75,11 +68,31 @@ async def main(url: str, followers: int, *, hop: bool) -> None:
     while not all(sync.followed for sync in syncs):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
-    lines.add("ready", 0)
+    lines.add("ready", 0, time.monotonic())
     await asyncio.to_thread(sys.stdin.read)
     await loops.stop()
     for connection in connections:
         await connection.close()
+
+
+def _follow(connection: Connection, keys: Keys, lines: Lines, loops: Loops) -> PoolSync:
+    """Start a follower that notes when each configuration was in force."""
+    in_force = 0.0
+
+    def clock() -> int:
+        nonlocal in_force
+        in_force = time.monotonic()
+        return int(in_force * 1000)
+
+    def note(news: News) -> None:
+        if isinstance(news, Published):
+            lines.add("applied", news.config.version, in_force)
+
+    sync, _ = follower(connection, keys, clock=clock)
+    sync.subscribe(note)
+    loops.again("pool news", sync.follow)
+    loops.every("pool poll", 10_000, sync.poll)
+    return sync
 
 
 def _reader(url: str, key: str, lines: Lines) -> Step:
@@ -92,9 +105,10 @@ def _reader(url: str, key: str, lines: Lines) -> Step:
         reply = await redis.execute_command(  # type: ignore[no-untyped-call]
             "XREAD", "COUNT", 1000, "BLOCK", 5000, "STREAMS", key, position
         )
+        came = time.monotonic()
         for entry_id, fields in reply[0][1] if reply else []:
             position = entry_id.decode()
-            lines.add(key, int(dict(fields)[b"n"]))
+            lines.add(key, int(dict(fields)[b"n"]), came)
 
     return read
 

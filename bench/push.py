@@ -23,6 +23,7 @@ from pools.domain.pool import Pool, PoolKind, pool_name
 from pools.domain.snapshot import PoolConfig, encode
 from pools.store.catalog import RedisCatalogStore
 from registry.domain.lease import Granted
+from registry.logs import configure_logs
 from registry.services.loops import Loops
 from registry.store.connection import Connection
 from registry.store.embedded import EmbeddedServer
@@ -44,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    configure_logs("WARNING")
     with tempfile.TemporaryDirectory(prefix="bench-push-") as folder:
         return asyncio.run(_run(options, Path(folder)))
 

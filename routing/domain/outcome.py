@@ -135,12 +135,16 @@ class StoredSession:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The session is ours from now on. `seq` is its last terminal message so far."""
+    """The session is ours from now on.
+
+    `seq` is its last terminal message so far, `top` its highest utterance index, or -1.
+    """
 
     epoch: int
     seq: int
     previous_instance: str
     init: bytes
+    top: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,15 @@ class ResumeRefused:
     """`forbidden`: the token is not the session's; else the session is unknown or closed."""
 
     forbidden: bool
+
+
+class JournalEntry(msgspec.Struct, frozen=True):
+    """A terminal message that was sent while the store was away, in order; JSON texts inside."""
+
+    job_id: str
+    state: str
+    body: str
+    brief: str
 
 
 @dataclass(frozen=True, slots=True)

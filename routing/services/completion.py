@@ -129,7 +129,7 @@ class Completion:
             session_id=session.session_id,
             job_id=job_id,
         )
-        seq = await self._jobs.lose(job_id, brief=brief, body=body)
+        seq = await self._jobs.file(job_id, state=JobState.FAILED, brief=brief, body=body)
         if seq is None:
             return False
         log.warning("job lost by the store", job_id=job_id)

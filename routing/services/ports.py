@@ -15,6 +15,7 @@ from routing.domain.outcome import (
     Envelope,
     Exhausted,
     Finished,
+    JournalEntry,
     Reservation,
     Resumed,
     ResumeRefused,
@@ -54,8 +55,8 @@ class JobStore(Protocol):
         node_id, and attempt 0 for whichever is current.
         """
 
-    async def lose(self, job_id: str, *, brief: Brief, body: bytes) -> int | None:
-        """End a job that the store has lost, as message `seq` of its session.
+    async def file(self, job_id: str, *, state: str, brief: Brief, body: bytes) -> int | None:
+        """End a job that the store does not know, as message `seq` of its session.
 
         None where the store knows the job, or not even its session.
         """
@@ -76,6 +77,15 @@ class SessionStore(Protocol):
 
     async def close(self, session_id: str) -> list[str]:
         """Close the session for good; returns its unfinished jobs."""
+
+    async def settle(
+        self, session_id: str, *, base: int, entries: Sequence[JournalEntry], token: str
+    ) -> int | None:
+        """File what was sent while the store was away, from `base` + 1 on; once per `token`.
+
+        What had ended in the store after `base`, unseen by the client, moves behind it. Returns
+        the last seq; None where the store knows no such session.
+        """
 
     async def restore(
         self,

@@ -69,6 +69,7 @@ class RedisJobStore:
                 payload,
                 self._retention_ms,
                 self._open_limit,
+                split_job_id(job_id)[1],
             ],
         )
         match reply.word:
@@ -137,18 +138,18 @@ class RedisJobStore:
             return Stale(reply.word)
         return Finished(reply.integer(0), reply.text(1), reply.integer(2), reply.text(3))
 
-    async def lose(self, job_id: str, *, brief: Brief, body: bytes) -> int | None:
+    async def file(self, job_id: str, *, state: str, brief: Brief, body: bytes) -> int | None:
         session_id = _session_of(job_id)
         reply = await self._connection.run(
-            SCRIPTS["lose_job"],
+            SCRIPTS["file_result"],
             [
                 self._keys.session_meta(session_id),
                 self._keys.session_job(session_id, job_id),
                 self._keys.session_outbox(session_id),
             ],
-            [body, msgspec.json.encode(brief), self._retention_ms],
+            [state, body, msgspec.json.encode(brief), self._retention_ms],
         )
-        return reply.integer() if reply.word == "lost" else None
+        return reply.integer() if reply.word == "filed" else None
 
     async def get(self, job_id: str) -> StoredJob | None:
         reply = await self._connection.run(SCRIPTS["read_job"], [self._job(job_id)], [])

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
+import msgspec
+
 from registry.domain.ids import split_job_id
 from registry.store.memory import MemoryServer, NodeState, Shelf
 from routing.domain.job import TERMINAL, JobState
@@ -21,6 +23,7 @@ from routing.domain.outcome import (
     Exhausted,
     Finished,
     Full,
+    JournalEntry,
     NodeGone,
     Reservation,
     Reserved,
@@ -45,6 +48,8 @@ class Session:
     init: bytes
     epoch: int = 1
     seq: int = 0
+    top: int = -1
+    settled: str = ""
     closed: bool = False
     open_jobs: dict[str, int] = field(default_factory=dict)
     outbox: dict[int, bytes] = field(default_factory=dict)
@@ -110,6 +115,7 @@ class MemoryJobStore:
             seq=None,
         )
         session.open_jobs[job_id] = job.deadline_ms
+        session.top = max(session.top, split_job_id(job_id)[1])
         self._keep(job)
         return Accepted(now_ms, job.deadline_ms)
 
@@ -171,25 +177,12 @@ class MemoryJobStore:
         self._keep(replace(job, state=state, seq=session.seq, payload=None))
         return Finished(session.seq, session.instance_id, job.attempt, job.node_id)
 
-    async def lose(self, job_id: str, *, brief: Brief, body: bytes) -> int | None:
+    async def file(self, job_id: str, *, state: str, brief: Brief, body: bytes) -> int | None:
         session = self._session_of(job_id)
         if session is None or self._state.jobs.get(job_id) is not None:
             return None
         session.end(job_id, body, kept=self._outbox_limit)
-        lost = StoredJob(
-            job_id=job_id,
-            state=JobState.FAILED,
-            attempt=0,
-            node_id="",
-            deadline_ms=0,
-            remaining_ms=0,
-            accepted_ms=0,
-            brief=brief,
-            payload=None,
-            history=[],
-            seq=session.seq,
-        )
-        self._keep(lost)
+        self._keep(_filed(job_id, state, brief, session.seq))
         return session.seq
 
     async def get(self, job_id: str) -> StoredJob | None:
@@ -219,6 +212,23 @@ class MemoryJobStore:
         self._state.jobs.put(job.job_id, job, ttl_ms=self._retention_ms)
         session_id, _ = split_job_id(job.job_id)
         self._state.sessions.prolong(session_id, ttl_ms=self._retention_ms)
+
+
+def _filed(job_id: str, state: str, brief: Brief, seq: int) -> StoredJob:
+    """A job that ended without the store."""
+    return StoredJob(
+        job_id=job_id,
+        state=state,
+        attempt=0,
+        node_id="",
+        deadline_ms=0,
+        remaining_ms=0,
+        accepted_ms=0,
+        brief=brief,
+        payload=None,
+        history=[],
+        seq=seq,
+    )
 
 
 class MemorySessionStore:
@@ -256,7 +266,28 @@ class MemorySessionStore:
         previous_instance, session.instance_id = session.instance_id, instance_id
         session.epoch += 1
         await self.touch(session_id)
-        return Resumed(session.epoch, session.seq, previous_instance, session.init)
+        return Resumed(session.epoch, session.seq, previous_instance, session.init, top=session.top)
+
+    async def settle(
+        self, session_id: str, *, base: int, entries: Sequence[JournalEntry], token: str
+    ) -> int | None:
+        session = self._sessions.get(session_id)
+        if session is None:
+            return None
+        if session.settled == token:
+            return session.seq
+        unseen = [body for seq, body in session.outbox.items() if seq > base]
+        session.outbox = {seq: body for seq, body in session.outbox.items() if seq <= base}
+        session.seq, session.settled = base, token
+        jobs = self._server.state(SessionState).jobs
+        for entry in entries:
+            session.end(entry.job_id, entry.body.encode(), kept=len(session.outbox) + 1)
+            brief = msgspec.json.decode(entry.brief, type=Brief)
+            filed = _filed(entry.job_id, entry.state, brief, session.seq)
+            jobs.put(entry.job_id, filed, ttl_ms=self._retention_ms)
+        for body in unseen:
+            session.end("", body, kept=len(session.outbox) + 1)
+        return session.seq
 
     async def restore(
         self,

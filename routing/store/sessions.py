@@ -1,11 +1,14 @@
 """Sessions and their outboxes in Redis. A terminal message with seq n has stream id `n-0`."""
 
 import asyncio
+from collections.abc import Sequence
+
+import msgspec
 
 from registry.store.connection import Connection
 from registry.store.keys import Keys
 from registry.store.streams import entries
-from routing.domain.outcome import Resumed, ResumeRefused, StoredSession
+from routing.domain.outcome import JournalEntry, Resumed, ResumeRefused, StoredSession
 from routing.store.jobs import SCRIPTS
 
 
@@ -37,7 +40,24 @@ class RedisSessionStore:
         )
         if reply.word != "resumed":
             return ResumeRefused(forbidden=reply.word == "forbidden")
-        return Resumed(reply.integer(0), reply.integer(1), reply.text(2), reply.values[3])
+        epoch, seq, previous_instance = reply.integer(0), reply.integer(1), reply.text(2)
+        return Resumed(epoch, seq, previous_instance, reply.values[3], top=reply.integer(4))
+
+    async def settle(
+        self, session_id: str, *, base: int, entries: Sequence[JournalEntry], token: str
+    ) -> int | None:
+        keys = self._keys
+        reply = await self._connection.run(
+            SCRIPTS["settle_session"],
+            [
+                keys.session_meta(session_id),
+                keys.session_open(session_id),
+                keys.session_outbox(session_id),
+                *(keys.session_job(session_id, entry.job_id) for entry in entries),
+            ],
+            [base, msgspec.json.encode(entries), token, self._retention_ms],
+        )
+        return None if reply.word == "unknown" else reply.integer()
 
     async def restore(
         self,

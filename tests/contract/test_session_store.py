@@ -1,8 +1,16 @@
 """The contract of `SessionStore`: who holds a session, and what its client has yet to get."""
 
+import msgspec
 import pytest
 
-from routing.domain.outcome import Brief, Resumed, ResumeRefused, StoredSession
+from routing.domain.outcome import (
+    Brief,
+    JournalEntry,
+    Resumed,
+    ResumeRefused,
+    Stale,
+    StoredSession,
+)
 from routing.services.ports import SessionStore
 from tests.contract.backends import SHORT_MS, Backend, RedisBackend
 
@@ -57,7 +65,7 @@ async def test_each_resume_moves_the_session_under_a_higher_epoch(sessions: Sess
 async def test_a_resume_tells_the_last_seq(backend: Backend, sessions: SessionStore) -> None:
     await finish(backend, 1)
     await finish(backend, 2)
-    assert await resume(sessions) == Resumed(2, 2, "one", INIT)
+    assert await resume(sessions) == Resumed(2, 2, "one", INIT, top=2)
 
 
 async def test_a_wrong_token_resumes_nothing(sessions: SessionStore) -> None:
@@ -236,8 +244,8 @@ class TestAfterDataLoss:
         self, backend: Backend, sessions: SessionStore
     ) -> None:
         await finish(backend, 0)
-        assert await backend.jobs().lose("s:1", brief=BRIEF, body=b"lost") == 2
-        assert await backend.jobs().lose("s:1", brief=BRIEF, body=b"lost") is None
+        assert await backend.jobs().file("s:1", state="failed", brief=BRIEF, body=b"lost") == 2
+        assert await backend.jobs().file("s:1", state="failed", brief=BRIEF, body=b"lost") is None
         assert await sessions.outbox("s", after=0) == [(1, b"0"), (2, b"lost")]
         job = await backend.jobs().get("s:1")
         assert job is not None
@@ -247,9 +255,62 @@ class TestAfterDataLoss:
         self, backend: Backend, sessions: SessionStore
     ) -> None:
         await accept(backend, 0)
-        assert await backend.jobs().lose("s:0", brief=BRIEF, body=b"lost") is None
-        assert await backend.jobs().lose("nobody:0", brief=BRIEF, body=b"lost") is None
+        assert await backend.jobs().file("s:0", state="failed", brief=BRIEF, body=b"lost") is None
+        assert await backend.jobs().file("no:0", state="failed", brief=BRIEF, body=b"lost") is None
 
 
 async def restore(store: SessionStore, *, seq: int) -> bool:
     return await store.restore("s", instance_id="one", token_hash="h", init=INIT, epoch=3, seq=seq)
+
+
+class TestSettling:
+    async def test_what_was_sent_without_the_store_keeps_its_places(
+        self, backend: Backend, sessions: SessionStore
+    ) -> None:
+        await finish(backend, 0)
+        await finish(backend, 1)  # as message 2, which its client has not seen
+        assert await settle(sessions, 1, 7, 8) == 4
+        assert await sessions.outbox("s", after=0) == [
+            (1, b"0"),
+            (2, b'"7"'),
+            (3, b'"8"'),
+            (4, b"1"),
+        ]
+        job = await backend.jobs().get("s:7")
+        assert job is not None
+        assert (job.state, job.seq) == ("succeeded", 2)
+        await finish(backend, 9)
+        assert await sessions.outbox("s", after=4) == [(5, b"9")]
+
+    async def test_settling_again_after_a_lost_reply_changes_nothing(
+        self, sessions: SessionStore
+    ) -> None:
+        assert await settle(sessions, 0, 7) == 1
+        assert await settle(sessions, 0, 7) == 1
+        assert await sessions.outbox("s", after=0) == [(1, b'"7"')]
+
+    async def test_a_store_that_lost_the_last_messages_goes_on_behind_what_was_sent(
+        self, sessions: SessionStore
+    ) -> None:
+        assert await settle(sessions, 5, 7) == 6
+        assert await sessions.outbox("s", after=5) == [(6, b'"7"')]
+
+    async def test_a_job_that_was_written_but_never_acknowledged_ends_with_it(
+        self, backend: Backend, sessions: SessionStore
+    ) -> None:
+        await accept(backend, 7)
+        assert await settle(sessions, 0, 7) == 1
+        assert await sessions.open_jobs("s") == []
+        stale = await backend.jobs().finish(
+            "s:7", attempt=1, node_id="n", state="succeeded", body=b"late"
+        )
+        assert isinstance(stale, Stale)
+
+    async def test_an_unknown_session_cannot_be_settled(self, backend: Backend) -> None:
+        assert await settle(backend.sessions(), 0, 7) is None
+
+
+async def settle(store: SessionStore, base: int, *indexes: int) -> int | None:
+    brief = msgspec.json.encode(BRIEF).decode()
+    entries = [JournalEntry(f"s:{i}", "succeeded", f'"{i}"', brief) for i in indexes]
+    return await store.settle("s", base=base, entries=entries, token="journal")

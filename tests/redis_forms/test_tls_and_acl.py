@@ -26,10 +26,8 @@ DIRECT = (
     *("hvals", "sadd", "smembers", "srem", "zrange", "xack", "xadd", "xdel", "xgroup"),
     *("xrange", "xread", "xreadgroup", "xrevrange", "xtrim"),
 )
-CONNECTING = ("client|setinfo",)
-"""The client tells its name; it goes on without. AUTH is always allowed."""
-RULES = (*KEYS, *(f"+{name}" for name in sorted({*SCRIPTS, *IN_SCRIPTS, *DIRECT, *CONNECTING})))
-"""All that the user of the scheduler needs. In a cluster also `+cluster|slots +asking`."""
+RULES = (*KEYS, *(f"+{name}" for name in sorted({*SCRIPTS, *IN_SCRIPTS, *DIRECT})))
+"""All that the user of the scheduler needs. In a cluster it needs `+cluster|slots +asking` too."""
 
 Over = Callable[[dict[str, str]], Cluster]
 

@@ -105,6 +105,8 @@ class RedisServer:
         until(self._answers, what=f"an answer of {self.name}, see {self.folder}/server.log")
 
     def _answers(self) -> bool:
+        ended = self._process is None or self._process.poll() is not None
+        assert not ended, f"{self.name} has ended, see {self.folder}/server.log"
         with self.client() as client:
             return bool(client.ping())
 

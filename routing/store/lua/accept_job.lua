@@ -11,9 +11,10 @@
 -- ARGV 7 payload JSON object
 -- ARGV 8 retention ms
 -- ARGV 9 open_limit jobs
+-- ARGV 10 index of the utterance in its session
 -- RETURNS accepted accepted_ms deadline_ms | duplicate state | closed | limited
 
-local session = redis.call('HMGET', KEYS[1], 'epoch', 'closed')
+local session = redis.call('HMGET', KEYS[1], 'epoch', 'closed', 'top')
 if not session[1] or session[2] then
   return {'closed'}
 end
@@ -31,6 +32,9 @@ redis.call('HSET', KEYS[2], 'state', ARGV[2], 'attempt', ARGV[3], 'node', ARGV[4
   'deadline_ms', deadline_ms, 'accepted_ms', string.format('%d', now_ms),
   'brief', ARGV[6], 'payload', ARGV[7])
 redis.call('ZADD', KEYS[3], deadline_ms, ARGV[1])
+if tonumber(ARGV[10]) > tonumber(session[3] or '-1') then
+  redis.call('HSET', KEYS[1], 'top', ARGV[10])
+end
 for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do
   redis.call('PEXPIRE', key, ARGV[8])
 end

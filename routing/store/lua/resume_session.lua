@@ -5,9 +5,9 @@
 -- ARGV 1 instance id
 -- ARGV 2 token_hash hex
 -- ARGV 3 retention ms
--- RETURNS resumed epoch seq previous_instance init | unknown | forbidden
+-- RETURNS resumed epoch seq previous_instance init top | unknown | forbidden
 
-local session = redis.call('HMGET', KEYS[1], 'token_hash', 'closed', 'seq', 'instance', 'init')
+local session = redis.call('HMGET', KEYS[1], 'token_hash', 'closed', 'seq', 'instance', 'init', 'top')
 if not session[1] or session[2] then
   return {'unknown'}
 end
@@ -19,4 +19,4 @@ redis.call('HSET', KEYS[1], 'instance', ARGV[1])
 for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do
   redis.call('PEXPIRE', key, ARGV[3])
 end
-return {'resumed', epoch, session[3], session[4] or '', session[5]}
+return {'resumed', epoch, session[3], session[4] or '', session[5], session[6] or '-1'}
