@@ -4,9 +4,11 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 SECONDS ?=
+ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help run test lint check types contracts clean
+.PHONY: help run test lint check types contracts clean \
+	bench-leader bench-push bench-sync bench-outage
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -27,6 +29,18 @@ contracts: .venv/dev.stamp  ## check that imports go down the floors
 	@$(BIN)/lint-imports import-contracts.ini
 
 check: lint types contracts test  ## all of the above
+
+bench-leader: .venv/dev.stamp  ## measure how long there is no leader (7 minutes; ARGS="--kills 5" for less)
+	@$(BIN)/python -m bench leader $(ARGS)
+
+bench-push: .venv/dev.stamp  ## measure how fast a published configuration is in force everywhere
+	@$(BIN)/python -m bench push $(ARGS)
+
+bench-sync: .venv/dev.stamp  ## measure what following 1,000 and 10,000 nodes costs
+	@$(BIN)/python -m bench sync $(ARGS)
+
+bench-outage: .venv/dev.stamp  ## measure work without a leader, and how soon it is back after Redis
+	@$(BIN)/python -m bench outage $(ARGS)
 
 clean:  ## remove the virtual environment and all data
 	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

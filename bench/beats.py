@@ -20,6 +20,7 @@ from registry.domain.node import Gpu, Hardware, Liveness, NodeLoad
 from registry.logs import configure_logs
 from registry.services.loops import Loops
 from registry.services.membership import LocalNode, Membership, Registration
+from registry.services.ports import Clock
 from registry.services.views import NodeViews
 from registry.store.connection import Connection
 from registry.store.keys import Keys
@@ -42,7 +43,9 @@ class Deaf:
         raise RuntimeError(f"a node was closed with {code}: {reason}")
 
 
-def membership(connection: Connection, instance_id: str) -> Membership:
+def membership(
+    connection: Connection, instance_id: str, *, clock: Clock = monotonic_ms
+) -> Membership:
     """An instance's part, with the default times."""
     store = RedisNodeStore(
         connection,
@@ -54,9 +57,7 @@ def membership(connection: Connection, instance_id: str) -> Membership:
     life = Liveness(
         heartbeat_ms=15_000, presence_ttl_ms=TTL_MS, owner_ttl_ms=TTL_MS, snapshot_sync_ms=1_000
     )
-    return Membership(
-        store, NodeViews(), instance_id=instance_id, liveness=life, clock=monotonic_ms
-    )
+    return Membership(store, NodeViews(), instance_id=instance_id, liveness=life, clock=clock)
 
 
 def registration(number: int) -> Registration:

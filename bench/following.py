@@ -14,7 +14,7 @@ from random import Random
 import msgspec
 from redis.asyncio import Redis
 
-from bench.beats import membership, register, some_load
+from bench.beats import TTL_MS, membership, register, some_load
 from bench.follower import RULES
 from pools.domain.index import PoolIndex
 from registry.domain.node import NodeSnapshot
@@ -23,6 +23,7 @@ from registry.services.loops import Loops
 from registry.services.membership import Membership
 from registry.store.connection import Connection
 from registry.store.keys import Keys
+from registry.wiring import monotonic_ms
 
 NAME = "measured"
 _snapshot = msgspec.json.Decoder(NodeSnapshot)
@@ -38,6 +39,7 @@ class Following:
         self._seconds = seconds
         self._heartbeat_ms = heartbeat_ms
         self._index = PoolIndex(RULES)
+        self._ahead_ms = 0
         self._loops = Loops(Random())  # noqa: S311
 
     async def ours(self) -> dict[str, float]:
@@ -79,6 +81,8 @@ class Following:
         """How long the loop is held up by what happens all at once."""
         member = self._member()
         full_ms, full_cpu_ms = await _longest_stall(member.sync)
+        # A leader sweeps only when it has been in touch for a presence TTL.
+        self._ahead_ms = TTL_MS
         sweep_ms, sweep_cpu_ms = await _longest_stall(member.sweep)
         return {
             "full_ms": full_ms,
@@ -88,7 +92,9 @@ class Following:
         }
 
     def _member(self) -> Membership:
-        member = membership(self._connection, "watcher")
+        member = membership(
+            self._connection, "watcher", clock=lambda: monotonic_ms() + self._ahead_ms
+        )
 
         def follow(before: NodeSnapshot | None, after: NodeSnapshot | None) -> None:
             if after is not None:

@@ -8,6 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pools.domain.generation import PoolRules
 from pools.domain.index import PoolIndex
 from pools.domain.news import News, Released, Wanted
+from pools.domain.snapshot import digest
 from pools.services.fallback import Fallback
 from pools.services.generator import Generator
 from pools.services.mirror import Mirror
@@ -66,8 +67,15 @@ class Pools:
         return self.sync.config.epoch
 
     async def _poll(self) -> None:
-        await self.sync.poll()
-        await self.registry.leases.raise_epoch(self.sync.config.epoch)
+        before = self.sync.config
+        published = await self.sync.poll()
+        # Not there any more what was read here: the store lost its data, or let it expire.
+        lost = before.epoch > 0 and (
+            published is None
+            or published.order < before.order
+            or (published.order == before.order and digest(published) != digest(before))
+        )
+        await self.registry.leases.raise_epoch(max(before.epoch + lost, self.sync.config.epoch))
 
     async def _fall_back(self) -> None:
         self.fallback.turn(store_away="node sync" in self.registry.loops.failing)

@@ -73,6 +73,7 @@ OPEN_LIMIT = 1_000
 OUTBOX_LIMIT = 10_000
 """Terminal messages kept for one session until it acknowledges them."""
 
+PATIENCE_S = 1.0
 TICK_MS = 50
 SAFETY_NET_MS = 5_000
 
@@ -160,6 +161,16 @@ class Routing:
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
         loops.again("loop lag", self._measure_lag)
         self.membership.subscribe_loss(self._restore_sessions)
+
+    async def patiently(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Wait for `work` a moment; while the store is away it goes on in the background.
+
+        So a socket's later frames, heartbeats above all, do not wait behind it.
+        """
+        task = self.registry.loops.spawn(work, name=name)
+        done, _ = await asyncio.wait({task}, timeout=PATIENCE_S)
+        for ended in done:
+            ended.result()
 
     def unready(self) -> list[str]:
         """Why this instance should get no traffic now; empty when it should."""

@@ -22,6 +22,7 @@ except ImproperlyConfigured as error:
 from routing.consumers.node import NodeConsumer
 from routing.consumers.session import SessionConsumer
 from routing.views import PROBES
+from schedsite import urls  # noqa: F401 (now, and not in the first request: it takes a while)
 from schedsite.daphne_fit import fit_daphne
 
 Scope = dict[str, Any]

@@ -77,7 +77,8 @@ class Generator:
             return
         now_ms = self._clock()
         if self._adopting:
-            await self._sync.poll()
+            published = await self._sync.poll()
+            self._adopting = published is None or published.epoch != held.epoch
         if self._wishes is None or self._adopting:
             self._wishes = await self._catalog.wishes()
         if now_ms - self._swept_at_ms >= self._sweep_ms:
@@ -85,7 +86,7 @@ class Generator:
             self._due = self._due or "sweep"
         if self._due is not None or self._adopting:
             await self._generate(held, self._wishes)
-        elif now_ms - self._refreshed_at_ms >= self._refresh_ms:
+        if not self._adopting and now_ms - self._refreshed_at_ms >= self._refresh_ms:
             await self._refresh(held)
 
     @property
@@ -152,7 +153,9 @@ class Generator:
             self._version_floor = outcome.behind
             self.wake()
             return
-        self._adopting = False
+        held = self._election.leading()
+        if held is not None and held.epoch == config.epoch:
+            self._adopting = False
         self._refreshed_at_ms = self._clock()
         self._sync.apply(config)
         log.info(

@@ -88,11 +88,12 @@ class PoolSync:
         self.index.configure(self.config.pools)
         log.info("pools follow the leader again", version=self.config.version)
 
-    async def poll(self) -> None:
+    async def poll(self) -> PoolConfig | None:
         """Read the published configuration: the safety net under the push."""
         published = await self._catalog.current()
         if published is not None:
             self.apply(published)
+        return published
 
     async def follow(self) -> None:
         """Wait for news once and act on it. To be called again and again.

@@ -118,9 +118,12 @@ class Membership:
         self._catching_up = asyncio.Lock()
         self._in_touch = False
         self._loss_listeners: list[Callable[[], None]] = []
+        self._told_all_at_ms = clock()
+        self._in_touch_since_ms: int | None = None
         self._writing = 0
         self._adrift = False
         self._rounds_adrift = 0
+        self._unwritten = False
         self.full_syncs = 0
 
     @property
@@ -131,6 +134,16 @@ class Membership:
     def subscribe_loss(self, listener: Callable[[], None]) -> None:
         """Call `listener` when the store is found to have lost its data."""
         self._loss_listeners.append(listener)
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether absence means anything: after a presence TTL in touch with the store.
+
+        After an outage everyone's presence has run out, and the living need a moment to say that
+        they live.
+        """
+        since_ms = self._in_touch_since_ms
+        return since_ms is not None and (self._clock() - since_ms >= self._liveness.presence_ttl_ms)
 
     def local(self, node_id: str) -> LocalNode | None:
         return self._local.get(node_id)
@@ -261,8 +274,12 @@ class Membership:
 
     async def sync(self) -> None:
         """One round: tell loads that changed, follow everyone's changes, make good a drift."""
+        since_ms, self._in_touch_since_ms = self._in_touch_since_ms, None
+        if since_ms is None:
+            await self._keep_all()
         await self._tell_loads()
         await self._catch_up()
+        self._in_touch_since_ms = self._clock() if since_ms is None else since_ms
         self._rounds_adrift = self._rounds_adrift + 1 if self._adrift else 0
         if self._rounds_adrift >= ROUNDS_ADRIFT:
             log.warning("node views drifted", nodes=len(self.views))
@@ -290,6 +307,8 @@ class Membership:
                 await self._sync_everything()
             else:
                 await self._sync_changes(self._position)
+                if self._unwritten:
+                    await self._sync_everything()
             self._synced_at_ms = self._clock()
 
     async def _sync_changes(self, since: Position) -> None:
@@ -312,10 +331,15 @@ class Membership:
 
     async def _tell_loads(self) -> None:
         loads: dict[str, NodeLoad] = {}
+        # All of them again now and then, for instances that started since.
+        now_ms = self._clock()
+        anew = now_ms - self._told_all_at_ms >= self._liveness.presence_ttl_ms
+        if anew:
+            self._told_all_at_ms = now_ms
         for node_id, node in self._local.items():
             view = self.views.get(node_id)
             load = msgspec.structs.replace(node.load, reserved=view.reserved if view else 0)
-            if load != node.told_load:
+            if anew or load != node.told_load:
                 loads[node_id] = load
         if not loads:
             return
@@ -323,6 +347,10 @@ class Membership:
         for node_id, load in loads.items():
             if node_id in self._local:
                 self._local[node_id].told_load = load
+
+    async def _keep_all(self) -> None:
+        """After an outage: prolong what may have run out meanwhile, before anyone sweeps it."""
+        await asyncio.gather(*(self._keep(node) for node in self.local_nodes()))
 
     async def sweep(self) -> list[str]:
         """Remove nodes that no living connection backs; returns which. The leader's turn."""
@@ -338,7 +366,7 @@ class Membership:
     async def _sync_everything(self) -> None:
         position, snapshots = await self._store.everything()
         self.full_syncs += 1
-        self._adrift = False
+        self._adrift = self._unwritten = False
         stored = {snapshot.node_id: snapshot for snapshot in snapshots}
         self._apply(snapshots, {})
         for view in self.views:
@@ -358,6 +386,11 @@ class Membership:
     def _apply(self, nodes: Sequence[NodeSnapshot | Gone], loads: Mapping[str, NodeLoad]) -> None:
         for news in nodes:
             if isinstance(news, Gone):
+                ours = self._local.get(news.node_id)
+                if ours is not None and ours.snapshot.connection_epoch == news.connection_epoch:
+                    # Swept while its presence lapsed, and connected all the same.
+                    self._unwritten = True
+                    continue
                 self.views.remove(news.node_id, epoch=news.connection_epoch)
                 continue
             self.views.put(news)

@@ -4,7 +4,7 @@ import time
 
 import structlog
 
-from registry.domain.errors import InvalidIdentifier
+from registry.domain.errors import InvalidIdentifier, StoreUnavailable
 from registry.domain.ids import check_identifier, split_job_id
 from registry.domain.node import NodeLoad
 from registry.domain.ownership import Conflict
@@ -37,7 +37,9 @@ class NodeConsumer(SocketConsumer):
         match message:
             case wire.JobResult():
                 _check_job(message.job_id, message.session_id, message.utterance_index)
-                await self.routing.completion.result(node, message, fields)
+                await self.routing.patiently(
+                    self.routing.completion.result(node, message, fields), name="result"
+                )
             case wire.NodeHeartbeat():
                 await self._heartbeat(node, message)
             case wire.JobStarted():
@@ -114,7 +116,11 @@ class NodeConsumer(SocketConsumer):
     async def _heartbeat(self, node: LocalNode, message: wire.NodeHeartbeat) -> None:
         capabilities = wire.capabilities_of(message, before=node.snapshot.capabilities)
         usage = message.resource_usage
-        held = await self.routing.slots.held(node.snapshot.node_id)
+        try:
+            held = await self.routing.slots.held(node.snapshot.node_id)
+        except StoreUnavailable:
+            # Nothing of it is the node's fault, and `sync` makes good what was not written.
+            return
         load = NodeLoad(
             cpu_percent=usage.cpu_percent,
             mem_percent=usage.mem_percent,

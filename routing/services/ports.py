@@ -97,7 +97,10 @@ class SessionStore(Protocol):
         epoch: int,
         seq: int,
     ) -> bool:
-        """Write a session again that the store has lost; False when it is known."""
+        """Write a session again that the store has lost; False when it is known.
+
+        Either way its next terminal message comes after `seq`.
+        """
 
     async def touch(self, session_id: str) -> None:
         """Prolong the life of a session that is connected but idle."""

@@ -41,8 +41,8 @@ class Sweeper:
         self._retries = retries
 
     async def turn(self) -> None:
-        """One sweep, if this process leads and has seen all nodes."""
-        if self._election.leading() is None or self._membership.synced_at_ms is None:
+        """One sweep, if this process leads and may judge who is absent."""
+        if self._election.leading() is None or not self._membership.may_judge:
             return
         for node_id in await self._membership.sweep():
             log.info("node swept", node_id=node_id)

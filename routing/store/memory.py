@@ -299,7 +299,9 @@ class MemorySessionStore:
         epoch: int,
         seq: int,
     ) -> bool:
-        if self._sessions.get(session_id) is not None:
+        known = self._sessions.get(session_id)
+        if known is not None:
+            known.seq = max(known.seq, seq)
             return False
         session = Session(instance_id, token_hash, init, epoch, seq)
         self._sessions.put(session_id, session, ttl_ms=self._retention_ms)

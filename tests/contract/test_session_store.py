@@ -237,8 +237,15 @@ class TestAfterDataLoss:
         assert await store.outbox("s", after=7) == [(8, b"0")]
 
     async def test_a_known_session_stays_as_it_is(self, sessions: SessionStore) -> None:
-        assert not await restore(sessions, seq=7)
+        assert not await restore(sessions, seq=0)
         assert await resume(sessions) == Resumed(2, 0, "one", INIT)
+
+    async def test_a_known_session_goes_on_behind_what_its_client_was_sent(
+        self, backend: Backend, sessions: SessionStore
+    ) -> None:
+        assert not await restore(sessions, seq=7)
+        await finish(backend, 0)
+        assert await sessions.outbox("s", after=0) == [(8, b"0")]
 
     async def test_a_lost_job_ends_once_as_the_next_message(
         self, backend: Backend, sessions: SessionStore

@@ -26,8 +26,9 @@ local seq = string.format('%d', redis.call('HINCRBY', KEYS[1], 'seq', 1))
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[7], seq .. '-0', 'body', ARGV[5])
 redis.call('HSET', KEYS[2], 'state', ARGV[4], 'seq', seq)
 redis.call('HDEL', KEYS[2], 'payload')
-redis.call('ZREM', KEYS[3], ARGV[1])
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, ARGV[6])
 end
+-- Last: a cluster whose slot moves refuses a key that is not there, and this may remove it.
+redis.call('ZREM', KEYS[3], ARGV[1])
 return {'finished', seq, redis.call('HGET', KEYS[1], 'instance') or '', job[2], job[3]}

@@ -5,8 +5,10 @@
 -- ARGV 2 job_id id
 -- RETURNS left | absent
 
-local removed = redis.call('ZREM', KEYS[2], ARGV[2])
+-- Counted first: a cluster whose slot moves refuses a key that is not there, as after the last ZREM.
 local length = redis.call('ZCARD', KEYS[2])
+local removed = redis.call('ZREM', KEYS[2], ARGV[2])
+length = length - removed
 if length == 0 then
   redis.call('HDEL', KEYS[1], ARGV[1])
 else

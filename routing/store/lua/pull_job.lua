@@ -17,8 +17,9 @@ end
 if not first then
   return {'empty'}
 end
+-- Counted first: a cluster whose slot moves refuses a key that is not there, as after the last pop.
+local length = redis.call('ZCARD', KEYS[first]) - 1
 local job_id = redis.call('ZPOPMIN', KEYS[first])[1]
-local length = redis.call('ZCARD', KEYS[first])
 if length == 0 then
   redis.call('HDEL', KEYS[1], names[first - 1])
 else

@@ -13,15 +13,17 @@ if not owner or not capacity then
 end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now_ms))
-local count = redis.call('ZCARD', KEYS[1])
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+local count = redis.call('ZCOUNT', KEYS[1], string.format('(%d', now_ms), '+inf')
+local expires_ms = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if expires_ms and tonumber(expires_ms) > now_ms then
   return {'already', owner, tostring(count)}
 end
 if count >= tonumber(capacity) then
   return {'full', tostring(count)}
 end
 redis.call('ZADD', KEYS[1], string.format('%d', now_ms + tonumber(ARGV[2])), ARGV[1])
+-- After ZADD: a cluster whose slot moves refuses a key that is not there, as when all have expired.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now_ms))
 -- The set lives as long as its longest reservation, and a minute more.
 local life_ms = tonumber(ARGV[2]) + 60000
 if redis.call('PTTL', KEYS[1]) < life_ms then

@@ -1,4 +1,4 @@
--- Writes a connected session again if the store has lost it; one that is known stays as it is.
+-- Writes a connected session again if the store has lost it; a known one only makes sure of its last seq.
 -- KEYS 1 meta hash
 -- ARGV 1 instance id
 -- ARGV 2 token_hash hex
@@ -8,7 +8,11 @@
 -- ARGV 6 retention ms
 -- RETURNS restored | known
 
-if redis.call('EXISTS', KEYS[1]) == 1 then
+local seq = redis.call('HGET', KEYS[1], 'seq')
+if seq then
+  if tonumber(seq) < tonumber(ARGV[5]) then
+    redis.call('HSET', KEYS[1], 'seq', ARGV[5])
+  end
   return {'known'}
 end
 redis.call('HSET', KEYS[1], 'instance', ARGV[1], 'token_hash', ARGV[2], 'init', ARGV[3],

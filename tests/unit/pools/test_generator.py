@@ -353,10 +353,6 @@ class TestNewLeader:
         assert one.published == [(1, 1), (2, 1)]
         assert await one.catalog.current() == one.sync.config
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="Generator._publish ends adopting although the reply is of an earlier tenure",
-    )
     @in_virtual_time
     async def test_i3_a_late_reply_to_an_earlier_tenure_does_not_end_the_adopting(self) -> None:
         one = await a_leader(node("n", "de-en"))
@@ -381,10 +377,6 @@ class TestLifeOfTheConfiguration:
         assert await one.catalog.current() == one.sync.config
         assert one.published == [(1, 1)]
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="Generator.turn refreshes only when nothing else is due, and a sweep every turn is",
-    )
     @in_virtual_time
     async def test_a_leader_that_sweeps_at_every_turn_keeps_it_too(self) -> None:
         one = Process(MemoryServer(clock=now_ms), cleanup_ms=4_000)
@@ -458,10 +450,6 @@ class TestLostRequestsAndReplies:
         assert one.published == [(1, 1), (1, 2), (1, 2), (1, 3)]
         assert one.pools() == ["de-en", "fr-en", "it-en"]
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="Generator.turn goes on adopting when its configuration stands under its own epoch",
-    )
     @in_virtual_time
     async def test_a_new_leader_whose_reply_was_lost_does_not_spin(self) -> None:
         one = Process(MemoryServer(clock=now_ms))

@@ -288,11 +288,6 @@ class TestLossOfData:
         await reader.poll_as_wired()
         assert reader.pools() == ["it-en"]
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="Pools._poll lifts the epoch to what was seen, so an equal one that was granted"
-        " again after the loss stands, and the reader follows nothing until its versions are more",
-    )
     @in_virtual_time
     async def test_i3_an_epoch_that_was_granted_again_does_not_leave_a_reader_behind(self) -> None:
         server = new_server()

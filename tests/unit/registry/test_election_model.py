@@ -388,18 +388,6 @@ async def poll_as_wired(process: Process) -> None:
     await Pools._poll(cast(Pools, SimpleNamespace(sync=process.sync, registry=registry)))
 
 
-async def poll_and_tell_a_loss(process: Process) -> None:
-    """What would make good a tie: lift the epoch beyond what was seen and is there no more."""
-    before = process.sync.config
-    published = await RemoteCatalog(process).current()
-    if published is not None:
-        process.sync.apply(published)
-    lost = published is None or published.order < before.order
-    differs = published is not None and published.order == before.order
-    lost = lost or (differs and digest(published) != digest(before))
-    await RemoteLeases(process).raise_epoch(max(before.epoch + lost, process.sync.config.epoch))
-
-
 @dataclass(frozen=True)
 class Variant:
     """What the world is built of: the real things, or one of them broken."""
@@ -410,7 +398,6 @@ class Variant:
     sync: type[PoolSync] = PoolSync
     poll: Callable[[Process], Coroutine[Any, Any, None]] = poll_as_wired
     timing: LeaseTiming = TIMING
-    ties_excused: bool = False
 
 
 class World:
@@ -550,11 +537,7 @@ class World:
         published = at_once(self.catalog.current())
         assert published is not None, "at rest nothing is published"
         for process in self.processes:
-            config = process.sync.config
-            tie = self.ambiguous and config.epoch == published.epoch
-            if tie and self.variant.ties_excused:
-                continue
-            same = digest(config) == digest(published)
+            same = digest(process.sync.config) == digest(published)
             assert same, f"at rest {process.name} does not follow the leader"
 
     def end(self) -> None:
@@ -607,7 +590,7 @@ class ElectionMachine(RuleBasedStateMachine):
 
     # An epoch that was granted again after a loss of data leaves readers of the old one behind,
     # as `test_pool_sync.py` says; with a poll that tells of the loss none needs an excuse.
-    variant: ClassVar[Variant] = Variant(ties_excused=True)
+    variant: ClassVar[Variant] = Variant()
     rests: ClassVar[bool] = True
     totals: ClassVar[Counter[str]] = Counter()
 
@@ -884,8 +867,8 @@ def test_the_model_catches(mutant: str) -> None:
 
 
 def test_the_model_catches_readers_that_lift_the_epoch_only_to_what_they_saw() -> None:
-    """The hole that `ties_excused` excuses: the epoch of before the loss is granted again."""
-    for poll, follows in ((poll_and_lift_to_what_is_seen, False), (poll_and_tell_a_loss, True)):
+    """Else the epoch of before the loss may be granted again, and readers do not follow."""
+    for poll, follows in ((poll_and_lift_to_what_is_seen, False), (poll_as_wired, True)):
         world = World(Variant(poll=poll), rates=[1_000] * 4, offsets=[0] * 4, server_rate=1_000)
         for revision, language in enumerate(("en", "fr", "it")):
             world.nodes["n"] = node("n", language, revision)
@@ -900,10 +883,3 @@ def test_the_model_catches_readers_that_lift_the_epoch_only_to_what_they_saw() -
         with nullcontext() if follows else pytest.raises(AssertionError, match="does not follow"):
             world.come_to_rest()
         world.end()
-
-
-def test_i3_readers_that_lift_the_epoch_beyond_what_was_lost_always_follow() -> None:
-    class ToldMachine(ElectionMachine):
-        variant = Variant(poll=poll_and_tell_a_loss)
-
-    run_machine(ToldMachine, max_examples=60, stateful_step_count=40)

@@ -389,10 +389,6 @@ class TestStoreAway:
         await cluster.sync()
         assert cluster.agree_on({"n": READY})
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="Membership._apply takes a connected node's Gone from the views and writes nothing",
-    )
     async def test_i6_a_connected_node_that_was_swept_while_its_presence_lapsed_comes_back(
         self, cluster: Cluster
     ) -> None:
@@ -571,9 +567,6 @@ class TestLoads:
         await cluster.one.beat(node, load=NodeLoad(cpu_percent=90.0), says=ASR)
         assert node.snapshot.revision == 0
 
-    @pytest.mark.xfail(
-        strict=True, reason="Membership._tell_loads tells a load once; Position skips those before"
-    )
     async def test_an_instance_that_starts_later_learns_of_loads_that_stay(
         self, cluster: Cluster
     ) -> None:
@@ -583,9 +576,10 @@ class TestLoads:
             await instance.membership.sync()
         await cluster.one.beat(node, load=load)
         await cluster.one.membership.sync()
-        for _ in range(10):
-            await cluster.one.beat(node, load=load)
-            await cluster.sync()
+        await cluster.three.membership.sync()
+        cluster.now_ms += LIVENESS.presence_ttl_ms
+        await cluster.one.beat(node, load=load)
+        await cluster.sync()
         view = cluster.three.views.get("n")
         assert view is not None
         assert view.reserved == 4
