@@ -31,6 +31,7 @@ from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
 from routing.services.handover import Handover
 from routing.services.intake import Intake
+from routing.services.island import Island
 from routing.services.overview import Overview
 from routing.services.persist import persist
 from routing.services.placement import Placement
@@ -75,6 +76,7 @@ OUTBOX_LIMIT = 10_000
 
 PATIENCE_S = 1.0
 TICK_MS = 50
+ISLAND_MS = 100
 SAFETY_NET_MS = 5_000
 
 
@@ -109,6 +111,7 @@ class Routing:
     completion: Completion
     retries: Retries
     intake: Intake
+    island: Island
     handover: Handover
     overview: Overview
     rehearsal: Rehearsal
@@ -159,6 +162,7 @@ class Routing:
         loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
+        loops.every("island", ISLAND_MS, self._mind_island)
         loops.again("loop lag", self._measure_lag)
         self.membership.subscribe_loss(self._restore_sessions)
 
@@ -229,6 +233,13 @@ class Routing:
             await persist(self.sessions.restore, what="restore sessions")
 
         self.registry.loops.spawn(restore(), name="restore sessions")
+
+    async def _mind_island(self) -> None:
+        if "node sync" in self.registry.loops.failing:
+            self.island.begin()
+        elif self.island.active:
+            await self.island.settle()
+        self.island.tick()
 
     async def _measure_lag(self) -> None:
         """How late the event loop runs what is due: what a blocked loop looks like from within."""
@@ -301,6 +312,18 @@ def build_routing(*, serves: bool = True) -> Routing:
         completion=completion,
         retries=retries,
         intake=intake,
+        island=Island(
+            stores.jobs,
+            sessions,
+            stores.sessions,
+            slots,
+            membership,
+            placement,
+            limits=limits,
+            clock=registry.clock,
+            new_token=lambda: secrets.token_hex(8),
+            spawn=lambda work: registry.loops.spawn(work, name="island"),
+        ),
         handover=Handover(sessions, retries, delivery, instance_id=me),
         overview=Overview(
             instance_id=me,

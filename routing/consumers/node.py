@@ -37,9 +37,7 @@ class NodeConsumer(SocketConsumer):
         match message:
             case wire.JobResult():
                 _check_job(message.job_id, message.session_id, message.utterance_index)
-                await self.routing.patiently(
-                    self.routing.completion.result(node, message, fields), name="result"
-                )
+                await self._result(node, message, fields)
             case wire.NodeHeartbeat():
                 await self._heartbeat(node, message)
             case wire.JobStarted():
@@ -48,7 +46,10 @@ class NodeConsumer(SocketConsumer):
                     await self.routing.jobs.start(message.job_id, attempt=message.attempt_id)
             case wire.AsrPartial():
                 _check_job(message.job_id, message.session_id, message.utterance_index)
-                await self.routing.completion.partial(node, message, fields)
+                if self.routing.island.owns(message.job_id):
+                    self.routing.island.partial(message, fields)
+                else:
+                    await self.routing.completion.partial(node, message, fields)
             case wire.NodeError():
                 log.warning(
                     "node error",
@@ -63,8 +64,16 @@ class NodeConsumer(SocketConsumer):
         node, self._node = self._node, None
         if node is None:
             return
+        self.routing.island.node_left(node.snapshot.node_id)
         if await self.routing.membership.lose(node):
             await self.routing.retries.node_left(node.snapshot.node_id)
+
+    async def _result(self, node: LocalNode, message: wire.JobResult, fields: wire.Fields) -> None:
+        if self.routing.island.owns(message.job_id):
+            self.routing.island.result(node, message, fields)
+            return
+        work = self.routing.completion.result(node, message, fields)
+        await self.routing.patiently(work, name="result")
 
     async def _register(self, message: wire.NodeRegister) -> None:
         node_id = message.node_id or self.routing.new_node_id()

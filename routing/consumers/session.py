@@ -1,5 +1,6 @@
 """`/ws/session`: a session opens or resumes, sends utterances and gets their results."""
 
+import contextlib
 import time
 from typing import Any
 
@@ -9,17 +10,11 @@ from routing.consumers.base import SocketConsumer
 from routing.domain import wire
 from routing.domain.errors import CloseCode, ErrorCode, InvalidSession
 from routing.domain.outcome import ResumeRefused
-from routing.services.intake import Refused
+from routing.services.intake import Acknowledged, Refused
 from routing.services.sessions import Init, Session
 from routing.wiring import Routing
 
 DEFAULT_TENANT = "default"
-
-STORE_AWAY = Refused(
-    ErrorCode.INTERNAL_ERROR,
-    "the scheduler's store is not available; send it again later",
-    {"retry_after_ms": 1000},
-)
 
 
 class SessionConsumer(SocketConsumer):
@@ -42,7 +37,8 @@ class SessionConsumer(SocketConsumer):
             case wire.Utterance():
                 await self._utterance(session, message, fields)
             case wire.ResultAck():
-                await self.routing.sessions.acknowledge(session, seq=message.seq)
+                with contextlib.suppress(StoreUnavailable):  # the next one trims what this did not
+                    await self.routing.sessions.acknowledge(session, seq=message.seq)
             case wire.UtteranceCancel():
                 await self._cancel(session, message)
             case wire.ClientHeartbeat():
@@ -112,10 +108,7 @@ class SessionConsumer(SocketConsumer):
         self, session: Session, message: wire.Utterance, fields: wire.Fields
     ) -> None:
         index = message.utterance_index
-        try:
-            outcome = await self.routing.intake.submit(session, message, fields)
-        except StoreUnavailable:
-            outcome = STORE_AWAY
+        outcome = await self._submit(session, message, fields)
         if isinstance(outcome, Refused):
             more: dict[str, Any] = {"details": outcome.details} if outcome.details else {}
             self.refuse(
@@ -133,11 +126,26 @@ class SessionConsumer(SocketConsumer):
             )
         )
 
+    async def _submit(
+        self, session: Session, message: wire.Utterance, fields: wire.Fields
+    ) -> Acknowledged | Refused:
+        if self.routing.island.active:
+            return self.routing.island.submit(session, message, fields)
+        try:
+            outcome = await self.routing.intake.submit(session, message, fields)
+        except StoreUnavailable:
+            # What came of it in the store, if anything, ends with what the island makes of it.
+            self.routing.island.begin()
+            return self.routing.island.submit(session, message, fields)
+        if isinstance(outcome, Acknowledged):
+            session.top = max(session.top, message.utterance_index)
+        return outcome
+
     async def _cancel(self, session: Session, message: wire.UtteranceCancel) -> None:
         # What has ended already has had its one terminal message: nothing to say again.
-        await self.routing.completion.cancel(
-            job_id(session.session_id, message.utterance_index), reason="by the session"
-        )
+        cancelled = job_id(session.session_id, message.utterance_index)
+        if not self.routing.island.cancel(cancelled, reason="by the session"):
+            await self.routing.completion.cancel(cancelled, reason="by the session")
 
     async def _close_session(self, session: Session, message: wire.SessionClose) -> None:
         for open_job in await self.routing.sessions.close(session):

@@ -61,7 +61,7 @@ class Completion:
     async def result(self, node: LocalNode, message: wire.JobResult, fields: wire.Fields) -> None:
         """End a job with its node's result, free the slot, and let the next job have it."""
         node_id = node.snapshot.node_id
-        state, body = _outcome(message, fields)
+        state, body = ending_of(message, fields)
         self._assignment.forget(node_id, message.job_id)
         finished, _ = await asyncio.gather(
             self._finish(
@@ -223,7 +223,8 @@ class Completion:
             session.link.send(envelope.body)
 
 
-def _outcome(message: wire.JobResult, fields: wire.Fields) -> tuple[JobState, bytes]:
+def ending_of(message: wire.JobResult, fields: wire.Fields) -> tuple[JobState, bytes]:
+    """How a node's result ends its job, and the terminal message for it, without seq."""
     if message.success:
         return JobState.SUCCEEDED, wire.translation_result(fields)
     fault = message.error

@@ -43,7 +43,11 @@ class Init(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Session:
-    """A session served here. `sent_seq` is the last terminal message given to its socket."""
+    """A session served here. `sent_seq` is the last terminal message given to its socket.
+
+    `top` is its highest utterance index. While `unsettled`, it was sent messages that the store
+    does not know yet, and the store's numbers mean nothing.
+    """
 
     session_id: str
     init: Init
@@ -51,6 +55,8 @@ class Session:
     epoch: int
     sent_seq: int
     link: SessionLink | None
+    top: int = -1
+    unsettled: bool = False
     catching_up: bool = False
     behind: bool = False
 
@@ -115,7 +121,9 @@ class Sessions:
             before.link.close(4409, "the session was resumed on another socket")
         init = msgspec.json.decode(outcome.init, type=Init)
         sent_seq = min(last_seq, outcome.seq)
-        session = Session(session_id, init, _hash(token), outcome.epoch, sent_seq, link)
+        session = Session(
+            session_id, init, _hash(token), outcome.epoch, sent_seq, link, top=outcome.top
+        )
         self._local[session_id] = session
         log.info("session resumed", session_id=session_id, last_seq=last_seq, seq=outcome.seq)
         return session, outcome.previous_instance
@@ -125,6 +133,8 @@ class Sessions:
         session = self._local.get(session_id)
         if session is None or session.link is None or seq <= session.sent_seq:
             return
+        if session.unsettled:
+            return
         if seq == session.sent_seq + 1 and body and not session.catching_up:
             session.sent_seq = seq
             session.link.send(wire.with_seq(body, seq))
@@ -133,6 +143,8 @@ class Sessions:
 
     async def catch_up(self, session: Session) -> None:
         """Send what the outbox has beyond the last message sent, in order."""
+        if session.unsettled:
+            return
         if session.catching_up:
             session.behind = True
             return
@@ -171,16 +183,21 @@ class Sessions:
         """
         connected = self.connected()
         for session in connected:
-            await self._store.restore(
-                session.session_id,
-                instance_id=self._instance_id,
-                token_hash=session.token_hash,
-                init=msgspec.json.encode(session.init),
-                epoch=session.epoch,
-                seq=session.sent_seq,
-            )
-            await self._store.watch(session.session_id, instance_id=self._instance_id)
+            if not session.unsettled:
+                await self.restore_one(session, seq=session.sent_seq)
         log.warning("sessions restored after data loss", sessions=len(connected))
+
+    async def restore_one(self, session: Session, *, seq: int) -> None:
+        """Write one session again whose client has got everything up to `seq`."""
+        await self._store.restore(
+            session.session_id,
+            instance_id=self._instance_id,
+            token_hash=session.token_hash,
+            init=msgspec.json.encode(session.init),
+            epoch=session.epoch,
+            seq=seq,
+        )
+        await self._store.watch(session.session_id, instance_id=self._instance_id)
 
     async def unmind(self) -> int:
         """Stop minding sessions without socket and jobs; returns how many are minded still."""

@@ -276,10 +276,13 @@ class MemorySessionStore:
             return None
         if session.settled == token:
             return session.seq
-        unseen = [body for seq, body in session.outbox.items() if seq > base]
+        jobs = self._server.state(SessionState).jobs
+        known = (jobs.get(entry.job_id) for entry in entries)
+        twins = {job.seq for job in known if job is not None}
+        later = {seq: body for seq, body in session.outbox.items() if seq > base}
+        unseen = [body for seq, body in later.items() if seq not in twins]
         session.outbox = {seq: body for seq, body in session.outbox.items() if seq <= base}
         session.seq, session.settled = base, token
-        jobs = self._server.state(SessionState).jobs
         for entry in entries:
             session.end(entry.job_id, entry.body.encode(), kept=len(session.outbox) + 1)
             brief = msgspec.json.decode(entry.brief, type=Brief)

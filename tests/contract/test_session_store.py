@@ -313,6 +313,14 @@ class TestSettling:
         )
         assert isinstance(stale, Stale)
 
+    async def test_a_job_that_ended_in_the_store_too_ends_once(
+        self, backend: Backend, sessions: SessionStore
+    ) -> None:
+        await finish(backend, 7)  # as message 1, which its client has not seen
+        await finish(backend, 8)
+        assert await settle(sessions, 0, 7) == 2
+        assert await sessions.outbox("s", after=0) == [(1, b'"7"'), (2, b"8")]
+
     async def test_an_unknown_session_cannot_be_settled(self, backend: Backend) -> None:
         assert await settle(backend.sessions(), 0, 7) is None
 

@@ -155,6 +155,11 @@ class Cluster:
     def start_server(self) -> None:
         self.server.ensure()
 
+    def pause_server(self, number: int) -> None:
+        """SIGSTOP or SIGCONT."""
+        assert self.server.pid is not None
+        os.kill(self.server.pid, number)
+
     def start_instance(self, name: str, **settings: str) -> Instance:
         instance = Instance(name, self.env | settings, self.folder)
         self.processes.append(instance)
