@@ -30,7 +30,7 @@ contracts: .venv/dev.stamp  ## check that imports go down the floors
 
 check: lint types contracts test  ## all of the above
 
-bench-leader: .venv/dev.stamp  ## measure how long there is no leader (7 minutes; ARGS="--kills 5" for less)
+bench-leader: .venv/dev.stamp  ## measure how long there is no leader (5 minutes; ARGS="--kills 5" for less)
 	@$(BIN)/python -m bench leader $(ARGS)
 
 bench-push: .venv/dev.stamp  ## measure how fast a published configuration is in force everywhere

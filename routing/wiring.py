@@ -171,10 +171,14 @@ class Routing:
 
         So a socket's later frames, heartbeats above all, do not wait behind it.
         """
-        task = self.registry.loops.spawn(work, name=name)
-        done, _ = await asyncio.wait({task}, timeout=PATIENCE_S)
-        for ended in done:
-            ended.result()
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        try:
+            await asyncio.wait({task}, timeout=PATIENCE_S)
+        finally:
+            if not task.done():
+                self.registry.loops.adopt(task)
+        if task.done():
+            task.result()
 
     def unready(self) -> list[str]:
         """Why this instance should get no traffic now; empty when it should."""

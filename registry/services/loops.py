@@ -54,9 +54,13 @@ class Loops:
     def spawn(self, work: Coroutine[Any, Any, object], *, name: str) -> "asyncio.Task[object]":
         """Run something in the background that ends when the loops stop, or before."""
         task = asyncio.get_running_loop().create_task(work, name=name)
+        self.adopt(task)
+        return task
+
+    def adopt(self, task: "asyncio.Task[Any]") -> None:
+        """Let a task that was begun elsewhere end with these, or before."""
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return task
 
     async def stop(self) -> None:
         """End all of them."""

@@ -68,12 +68,13 @@ class Registration:
 
 @dataclass(slots=True)
 class LocalNode:
-    """A node connected to this instance."""
+    """A node connected to this instance. `busy` while one of its frames is being acted on."""
 
     link: NodeLink
     snapshot: NodeSnapshot
     fingerprint: str
     heard_ms: int
+    busy: bool = False
     load: NodeLoad = IDLE
     told_load: NodeLoad = IDLE
     failures: FailureWindow = field(default_factory=FailureWindow)
@@ -269,7 +270,8 @@ class Membership:
         """Close sockets of nodes that said nothing for a presence TTL (half-open connections)."""
         oldest_ms = self._clock() - self._liveness.presence_ttl_ms
         for node in self.local_nodes():
-            if node.heard_ms < oldest_ms:
+            # What it says while we are busy with what it said, for want of a store, waits.
+            if node.heard_ms < oldest_ms and not node.busy:
                 node.link.close(SILENT, "no heartbeat within the presence TTL")
 
     async def sync(self) -> None:

@@ -4,6 +4,7 @@ import time
 
 import structlog
 
+from registry.domain.capability import Capabilities
 from registry.domain.errors import InvalidIdentifier, StoreUnavailable
 from registry.domain.ids import check_identifier, split_job_id
 from registry.domain.node import NodeLoad
@@ -34,12 +35,22 @@ class NodeConsumer(SocketConsumer):
             return
         node = self._registered(message)
         self.routing.membership.heard(node)
+        node.busy = True
+        try:
+            await self._act(node, message, fields)
+        finally:
+            node.busy = False
+            self.routing.membership.heard(node)
+
+    async def _act(self, node: LocalNode, message: wire.Message, fields: wire.Fields) -> None:
         match message:
             case wire.JobResult():
                 _check_job(message.job_id, message.session_id, message.utterance_index)
                 await self._result(node, message, fields)
             case wire.NodeHeartbeat():
-                await self._heartbeat(node, message)
+                said = wire.capabilities_of(message, before=node.snapshot.capabilities)
+                work = self._heartbeat(node, message.resource_usage, said)
+                await self.routing.patiently(work, name="heartbeat")
             case wire.JobStarted():
                 _check_job(message.job_id, message.session_id)
                 if self._holds(node, message):
@@ -122,13 +133,13 @@ class NodeConsumer(SocketConsumer):
             registered_at_ms=time.time_ns() // 1_000_000,
         )
 
-    async def _heartbeat(self, node: LocalNode, message: wire.NodeHeartbeat) -> None:
-        capabilities = wire.capabilities_of(message, before=node.snapshot.capabilities)
-        usage = message.resource_usage
+    async def _heartbeat(
+        self, node: LocalNode, usage: wire.ResourceUsage, capabilities: Capabilities
+    ) -> None:
         try:
             held = await self.routing.slots.held(node.snapshot.node_id)
         except StoreUnavailable:
-            # Nothing of it is the node's fault, and `sync` makes good what was not written.
+            # No fault of the node's; its next heartbeat makes good what this one did not.
             return
         load = NodeLoad(
             cpu_percent=usage.cpu_percent,

@@ -1,10 +1,11 @@
 """Fixtures of tests over real processes."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.agents import close_peers
 from tests.support.cluster import Cluster
 
 
@@ -18,3 +19,10 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     finally:
         cluster.end()
     cluster.check_logs()
+
+
+@pytest.fixture(autouse=True)
+async def peers_end_with_their_test() -> AsyncIterator[None]:
+    """A socket left open is closed, so that it cannot warn in the middle of another test."""
+    yield
+    await close_peers()

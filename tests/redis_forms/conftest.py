@@ -1,10 +1,11 @@
 """Fixtures of tests over Redis in its other forms: real instances over real servers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.agents import close_peers
 from tests.support.cluster import Cluster
 from tests.support.redis_servers import ShardedRedis, WatchedRedis
 
@@ -55,3 +56,10 @@ def over(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Cluster]]:
             cluster.end()
     for cluster in made:
         cluster.check_logs()
+
+
+@pytest.fixture(autouse=True)
+async def peers_end_with_their_test() -> AsyncIterator[None]:
+    """A socket left open is closed, so that it cannot warn in the middle of another test."""
+    yield
+    await close_peers()

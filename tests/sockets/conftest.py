@@ -2,11 +2,12 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from tests.support.agents import close_peers
 from tests.support.cluster import Cluster, Instance
 
 LARGEST_FRAME = 1_000_000
@@ -88,3 +89,10 @@ def node_id(number: int) -> str:
 def pair(number: int) -> str:
     """A language pair of the test's own."""
     return f"s{number}-t{number}"
+
+
+@pytest.fixture(autouse=True)
+async def peers_end_with_their_test() -> AsyncIterator[None]:
+    """A socket left open is closed, so that it cannot warn in the middle of another test."""
+    yield
+    await close_peers()

@@ -76,6 +76,15 @@ def result(job: Frame, node_id: str, **more: Any) -> Frame:
     }
 
 
+OPENED: "list[Peer]" = []
+"""Peers of the test that runs, to be closed after it whatever it did with them."""
+
+
+async def close_peers() -> None:
+    while OPENED:
+        await OPENED.pop().close()
+
+
 class Peer:
     """One socket and all frames that came over it."""
 
@@ -95,6 +104,7 @@ class Peer:
         await self.close()
 
     async def open(self) -> None:
+        OPENED.append(self)
         self._socket = await connect(self.url, max_size=None)
         self._reader = asyncio.create_task(self._read(self._socket))
 
