@@ -7,7 +7,7 @@ SECONDS ?=
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help run test lint check types contracts clean \
+.PHONY: help run test test-redis lint check types contracts clean \
 	bench-leader bench-push bench-sync bench-outage
 
 help:  ## print the verbs
@@ -19,11 +19,14 @@ run: .venv/run.stamp  ## run the whole system with simulated nodes and sessions 
 test: .venv/dev.stamp  ## run the whole test suite
 	@$(BIN)/python -m pytest
 
+test-redis: .venv/dev.stamp  ## test over Sentinel, Cluster and TLS (some minutes; TLS needs Debian's redis-server)
+	@$(BIN)/python -m pytest tests/redis_forms
+
 lint: .venv/dev.stamp  ## check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: .venv/dev.stamp  ## check types
-	@SECRET_KEY=types-only $(BIN)/mypy registry pools routing schedsite tests/support
+	@SECRET_KEY=types-only $(BIN)/mypy registry pools routing schedsite bench tests/support
 
 contracts: .venv/dev.stamp  ## check that imports go down the floors
 	@$(BIN)/lint-imports import-contracts.ini

@@ -46,8 +46,8 @@ class Pools:
         loops.every("pool fallback", settings.SCHED_SNAPSHOT_SYNC_MS, self._fall_back)
         if candidate:
             loops.again("election", self.election.run)
-            # Woken when there is something to do; the interval is for the sweep and the refresh.
-            self.generator.wake = loops.every("pool generator", 1_000, self.generator.turn)
+            # Woken when there is something to do; the interval is for what time alone brings.
+            self.generator.wake = loops.every("pool generator", 200, self.generator.turn)
 
     def report(self, **more: object) -> InstanceReport:
         """What this process tells its peers of itself."""

@@ -95,7 +95,7 @@ class Generator:
         return max(self._cleanup_ms // 4, 1)
 
     async def _generate(self, held: Tenure, wishes: Wishes) -> None:
-        reason, self._due = self._due or "new leader", None
+        reason, self._due = "new leader" if self._adopting else self._due or "", None
         current = self._sync.config
         generated = self._answer(current, wishes)
         changed = generated.pools != current.pools

@@ -50,7 +50,7 @@ class NmtRule(StrEnum):
     SPECIFIC_PAIRS = "specific_pairs"
 
 
-class NmtCapability(Struct, frozen=True, omit_defaults=True):
+class NmtCapability(Struct, frozen=True, gc=False, omit_defaults=True):
     """One translation model."""
 
     model_id: Identifier
@@ -60,7 +60,7 @@ class NmtCapability(Struct, frozen=True, omit_defaults=True):
     supported_pairs: LanguagePairs | None = None
 
 
-class LanguageCapabilities(Struct, frozen=True, omit_defaults=True, cache_hash=True):
+class LanguageCapabilities(Struct, frozen=True, gc=False, omit_defaults=True, cache_hash=True):
     """The languages of a node. `supported_language_pairs`, once given, overrules all the rest."""
 
     supported_language_pairs: LanguagePairs | None = None
@@ -80,7 +80,7 @@ class ServiceType(StrEnum):
     SEMANTIC = "semantic"
 
 
-class ServiceCapability(Struct, frozen=True, omit_defaults=True):
+class ServiceCapability(Struct, frozen=True, gc=False, omit_defaults=True):
     """Whether a service can take work now."""
 
     type: ServiceType
@@ -89,7 +89,7 @@ class ServiceCapability(Struct, frozen=True, omit_defaults=True):
     ready_impl_ids: Annotated[tuple[Identifier, ...], Meta(max_length=256)] | None = None
 
 
-class Capabilities(Struct, frozen=True, omit_defaults=True, cache_hash=True):
+class Capabilities(Struct, frozen=True, gc=False, omit_defaults=True, cache_hash=True):
     """All that decides which pairs a node supports. Hashable: nodes that equal each other share."""
 
     capability_by_type: Annotated[tuple[ServiceCapability, ...], Meta(max_length=256)]

@@ -67,18 +67,18 @@ def advance(status: NodeStatus, event: NodeEvent) -> NodeStatus:
         raise InvalidTransition(f"a node that is {status} cannot take '{event}'") from None
 
 
-class Gpu(msgspec.Struct, frozen=True):
+class Gpu(msgspec.Struct, frozen=True, gc=False):
     name: str
     memory_gb: float
 
 
-class Hardware(msgspec.Struct, frozen=True):
+class Hardware(msgspec.Struct, frozen=True, gc=False):
     cpu_cores: int
     memory_gb: float
     gpus: tuple[Gpu, ...] | None = None
 
 
-class NodeSnapshot(msgspec.Struct, frozen=True):
+class NodeSnapshot(msgspec.Struct, frozen=True, gc=False):
     """What `nodes:all` holds of a node: who it is, what it can do, who owns it. Never its load.
 
     `connection_epoch` grows with each connection of the node; of two snapshots of one node the
@@ -122,7 +122,7 @@ def digest_part(snapshot: NodeSnapshot) -> int:
     return int(hashlib.sha1(name, usedforsecurity=False).hexdigest()[:12], 16)
 
 
-class NodeLoad(msgspec.Struct, frozen=True, array_like=True):
+class NodeLoad(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A node's own figures from its last heartbeat, in percent and jobs. Travels apart.
 
     `reserved` is ours beside them: the reservations its owner counted then.

@@ -87,6 +87,8 @@ class LocalNode:
 
 
 NEWS_WAIT_MS = 5_000
+SLICE = 200
+"""Nodes kept at once, so that thousands of them do not hold the event loop."""
 
 ROUNDS_ADRIFT = 2
 """Syncs in a row with another digest than the store's before all nodes are read anew."""
@@ -352,7 +354,9 @@ class Membership:
 
     async def _keep_all(self) -> None:
         """After an outage: prolong what may have run out meanwhile, before anyone sweeps it."""
-        await asyncio.gather(*(self._keep(node) for node in self.local_nodes()))
+        nodes = self.local_nodes()
+        for start in range(0, len(nodes), SLICE):
+            await asyncio.gather(*(self._keep(node) for node in nodes[start : start + SLICE]))
 
     async def sweep(self) -> list[str]:
         """Remove nodes that no living connection backs; returns which. The leader's turn."""

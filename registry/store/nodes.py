@@ -13,6 +13,7 @@ from registry.store.keys import Keys
 from registry.store.scripts import load_scripts
 from registry.store.streams import BATCH, Entry, any_entry, last_id, read_entries
 
+SLICE = 200
 SCRIPTS = load_scripts(Path(__file__).parent / "lua")
 _snapshot = msgspec.json.Decoder(NodeSnapshot)
 _loads = msgspec.json.Decoder(dict[str, NodeLoad])
@@ -103,13 +104,16 @@ class RedisNodeStore:
 
     async def present(self, node_ids: Sequence[str]) -> set[str]:
         # One command a key: in a cluster each node's keys live in their own slot.
-        answers = await asyncio.gather(
-            *(
-                self._connection.call("EXISTS", self._keys.node_presence(node_id))
-                for node_id in node_ids
+        # In slices, so that thousands of them do not hold the event loop.
+        found: set[str] = set()
+        for start in range(0, len(node_ids), SLICE):
+            some = node_ids[start : start + SLICE]
+            exist = (self._connection.call("EXISTS", self._keys.node_presence(n)) for n in some)
+            answers = await asyncio.gather(*exist)
+            found.update(
+                node_id for node_id, is_there in zip(some, answers, strict=True) if is_there
             )
-        )
-        return {node_id for node_id, exists in zip(node_ids, answers, strict=True) if exists}
+        return found
 
     async def everything(self) -> tuple[Position, list[NodeSnapshot]]:
         # The position is read before the hash: a change in between is seen twice, never missed.

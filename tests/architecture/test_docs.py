@@ -43,7 +43,8 @@ def test_the_state_machines_are_printed_from_their_tables() -> None:
 
 def test_the_readme_lists_every_setting_and_no_other() -> None:
     read = re.findall(
-        r'(?:env\.\w+|_integer|_choice|_boolean)\(\s*"([A-Z_]+)"', text("schedsite/settings.py")
+        r'(?:env\.\w+|_integer|_positive|_choice|_boolean)\(\s*"([A-Z_]+)"',
+        text("schedsite/settings.py"),
     )
     rows = section(text("README.md"), "Configuration")
     listed = re.findall(r"^\| `([A-Z_]+)` \|", rows, re.MULTILINE)

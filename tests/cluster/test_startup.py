@@ -213,10 +213,14 @@ async def test_redis_may_die_and_come_back_under_a_running_instance(cluster: Clu
         cluster.server.stop(kill=True)
         await eventually(lambda: any("Redis" in reason for reason in reasons(a)))
         assert a.get("/healthz")[0] == 200
+        # What is new is served without it, what it knows of waits for it.
         await session.say(1)
+        assert (await session.translated(1))["seq"] == 2
+        await session.say(0)
         refused = await session.expect("error")
         assert refused["code"] == "INTERNAL_ERROR"
         assert refused["details"]["retry_after_ms"] > 0
+        assert refused["utterance_index"] == 0
         assert "seq" not in refused
         # What a node finishes meanwhile is not lost.
         await slow.finish(job)
@@ -226,25 +230,13 @@ async def test_redis_may_die_and_come_back_under_a_running_instance(cluster: Clu
         await serves(a, "zh-en", "ja-en")
         assert a.get("/api/v1/nodes/n1")[0] == 200
         await session.say(1)
-        assert (await session.translated(1))["seq"] == 2
+        await session.expect("utterance_ack", utterance_index=1, status="duplicate")
+        await session.say(2)
+        assert (await session.translated(2))["seq"] == 3
         await waiting.translated(0)
         assert [peer.close_code for peer in (node, slow, session, waiting)] == [None] * 4
-        assert len(session.terminals) == 2
+        assert len(session.terminals) == 3
         assert len(waiting.terminals) == 1
-
-
-async def test_what_was_refused_for_want_of_redis_says_which_utterance(cluster: Cluster) -> None:
-    (a,) = await cluster.start_instances("a")
-    async with (
-        Node(a.node_url, "n1", "zh-en"),
-        Session(a.session_url, "zh", "en") as session,
-    ):
-        await serves(a, "zh-en")
-        cluster.server.stop(kill=True)
-        await eventually(lambda: reasons(a))
-        await session.say(7)
-        refused = await session.expect("error")
-        assert refused["utterance_index"] == 7
 
 
 # Ending.
