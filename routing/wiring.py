@@ -185,6 +185,8 @@ class Routing:
         reasons = [f"{name}: {why}" for name, why in sorted(self.registry.loops.failing.items())]
         if self.stopping:
             reasons.append("the instance is going down")
+        if self.island.active:
+            reasons.append("the store is, or was until now, away: only local nodes are reached")
         if self.membership.synced_at_ms is None:
             reasons.append("the nodes have not been synced yet")
         if not self.pools.sync.followed:

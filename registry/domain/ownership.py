@@ -33,18 +33,20 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a reader of the change streams stands."""
+    """Where a reader of the change streams stands, and in which life of the store."""
 
     changes: str = "0-0"
     loads: str = "0-0"
     sequence: int = 0
+    birth: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What happened since a position. `complete` is False when something was missed.
 
-    `digest` is that of all snapshots as of the change numbered `told`.
+    `digest` is that of all snapshots as of the change numbered `told`. `lost` when the store has
+    lost its data since.
     """
 
     position: Position
@@ -53,3 +55,4 @@ class Changes:
     loads: Mapping[str, NodeLoad]
     told: int
     digest: int
+    lost: bool

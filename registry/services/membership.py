@@ -317,7 +317,7 @@ class Membership:
 
     async def _sync_changes(self, since: Position) -> None:
         changes = await self._store.changes(since)
-        if changes.told < since.sequence:
+        if changes.lost:
             log.warning("the store lost its data", told=changes.told, seen=since.sequence)
             for listener in self._loss_listeners:
                 listener()

@@ -16,6 +16,7 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `{...nodes:all}:changes` | stream: put, gone | capped at 10,000 | the node's owner |
 | `{...nodes:all}:sequence` | integer: changes so far, each change carries its number | kept | the node's owner |
 | `{...nodes:all}:digest` | integer: sum of one hash for each snapshot, to notice drift by | kept | the node's owner |
+| `{...nodes:all}:birth` | string: server time of the first change; another one tells of a loss of data | kept | the node's owner |
 | `{...nodes:all}:loads` | stream: batches of NodeLoad | capped at 1,000 | each instance |
 | `nodes:owner:{node:ID}` | string: `instance|connection epoch` | SCHED_OWNER_TTL_MS | the node's owner |
 | `nodes:presence:{node:ID}` | string: effective capacity, 0 while draining | SCHED_PRESENCE_TTL_MS | the node's owner |
@@ -51,6 +52,7 @@ class Keys:
         self.node_changes = f"{{{root}:nodes:all}}:changes"
         self.node_sequence = f"{{{root}:nodes:all}}:sequence"
         self.node_digest = f"{{{root}:nodes:all}}:digest"
+        self.node_birth = f"{{{root}:nodes:all}}:birth"
         self.node_loads = f"{{{root}:nodes:all}}:loads"
         self.instances = f"{root}:instances:all"
         self.queue_index = f"{root}:queues:{{queue}}:index"

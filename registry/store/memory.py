@@ -158,6 +158,7 @@ class NodeState:
         self.changes: Log[tuple[int, NodeSnapshot | Gone]] = Log(server, kept=NODE_CHANGES_KEPT)
         self.loads: Log[Mapping[str, NodeLoad]] = Log(server, kept=LOADS_KEPT)
         self.sequence = 0
+        self.birth = str(server.next_position())
 
     def tell(self, news: NodeSnapshot | Gone) -> None:
         self.sequence += 1
@@ -238,7 +239,8 @@ class MemoryNodeStore:
 
     async def everything(self) -> tuple[Position, list[NodeSnapshot]]:
         state = self._state
-        position = Position(str(state.changes.end), str(state.loads.end), state.sequence)
+        changes, loads = str(state.changes.end), str(state.loads.end)
+        position = Position(changes, loads, state.sequence, state.birth)
         return position, list(state.snapshots.values())
 
     async def changes(self, since: Position) -> Changes:
@@ -246,17 +248,22 @@ class MemoryNodeStore:
         found = state.changes.after(_number(since.changes))
         loads = state.loads.after(_number(since.loads))
         expected = list(range(since.sequence + 1, state.sequence + 1))
+        lost = since.birth not in ("", state.birth)
         return Changes(
             position=Position(
                 str(state.changes.end) if found else since.changes,
                 str(state.loads.end) if loads else since.loads,
                 found[-1][0] if found else since.sequence,
+                state.birth,
             ),
-            complete=[n for n, _ in found] == expected and state.sequence >= since.sequence,
+            complete=(
+                not lost and [n for n, _ in found] == expected and state.sequence >= since.sequence
+            ),
             nodes=[news for _, news in found],
             loads={node_id: load for batch in loads for node_id, load in batch.items()},
             told=state.sequence,
             digest=sum(map(digest_part, state.snapshots.values())) % 2**DIGEST_BITS,
+            lost=lost,
         )
 
     async def news_after(self, since: Position, *, within_ms: int) -> bool:

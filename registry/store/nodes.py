@@ -117,21 +117,24 @@ class RedisNodeStore:
 
     async def everything(self) -> tuple[Position, list[NodeSnapshot]]:
         # The position is read before the hash: a change in between is seen twice, never missed.
-        sequence, changes, loads = await asyncio.gather(
-            self._connection.call("GET", self._keys.node_sequence),
+        (sequence, birth), changes, loads = await asyncio.gather(
+            self._connection.call("MGET", self._keys.node_sequence, self._keys.node_birth),
             last_id(self._connection, self._keys.node_changes),
             last_id(self._connection, self._keys.node_loads),
         )
         raw = await self._connection.call("HVALS", self._keys.nodes)
-        position = Position(changes, loads, int(sequence or 0))
+        position = Position(changes, loads, int(sequence or 0), (birth or b"").decode())
         return position, [_snapshot.decode(value) for value in raw]
 
     async def changes(self, since: Position) -> Changes:
         streams = {self._keys.node_changes: since.changes, self._keys.node_loads: since.loads}
-        (sequence, digest), found = await asyncio.gather(
-            self._connection.call("MGET", self._keys.node_sequence, self._keys.node_digest),
+        keys = self._keys
+        (sequence, digest, raw_birth), found = await asyncio.gather(
+            self._connection.call("MGET", keys.node_sequence, keys.node_digest, keys.node_birth),
             read_entries(self._connection, streams),
         )
+        told, birth = int(sequence or 0), (raw_birth or b"").decode()
+        lost = since.birth not in ("", birth)
         changes = found.get(self._keys.node_changes, [])
         loads = found.get(self._keys.node_loads, [])
         numbers = [int(entry.fields[b"n"]) for entry in changes]
@@ -141,16 +144,18 @@ class RedisNodeStore:
                 changes[-1].id if changes else since.changes,
                 loads[-1].id if loads else since.loads,
                 reached,
+                birth,
             ),
-            complete=_gapless(numbers, since=since.sequence, told=int(sequence or 0)),
+            complete=not lost and _gapless(numbers, since=since.sequence, told=told),
             nodes=[_news(entry) for entry in changes],
             loads={
                 node_id: load
                 for entry in loads
                 for node_id, load in _loads.decode(entry.fields[b"loads"]).items()
             },
-            told=int(sequence or 0),
+            told=told,
             digest=int(digest or 0),
+            lost=lost,
         )
 
     async def news_after(self, since: Position, *, within_ms: int) -> bool:
@@ -178,7 +183,13 @@ class RedisNodeStore:
 
     def _snapshots(self) -> list[str]:
         keys = self._keys
-        return [keys.nodes, keys.node_changes, keys.node_sequence, keys.node_digest]
+        return [
+            keys.nodes,
+            keys.node_changes,
+            keys.node_sequence,
+            keys.node_digest,
+            keys.node_birth,
+        ]
 
 
 def _gapless(numbers: list[int], *, since: int, told: int) -> bool:

@@ -129,11 +129,8 @@ class Island:
             return Acknowledged(job_id, "duplicate")
         if message.utterance_index <= session.top:
             return AWAY  # What became of it, only the store knows.
-        if self._placement.plan(message.src_lang, message.tgt_lang) is None:
-            return Refused(
-                ErrorCode.NO_AVAILABLE_NODE,
-                f"no node in reach supports {message.src_lang} to {message.tgt_lang}",
-            )
+        if not self._fitting(message.src_lang, message.tgt_lang):
+            return AWAY  # None of our nodes can do it; others may, once they can be reached.
         if len(self._waiting) >= self._limits.queue_limit:
             return Refused(
                 ErrorCode.QUEUE_FULL,
@@ -241,12 +238,7 @@ class Island:
     def _place(self, job: _Job) -> bool:
         """Give the next attempt to a local node with room, else let the job wait."""
         failed_on = {str(entry["node"]) for entry in job.history}
-        fitting = [
-            node
-            for node in self._membership.local_nodes()
-            if self._has_room(node)
-            and self._placement.serves(node.snapshot.node_id, job.brief.src, job.brief.tgt)
-        ]
+        fitting = [n for n in self._fitting(job.brief.src, job.brief.tgt) if self._has_room(n)]
         fitting.sort(
             key=lambda node: (node.snapshot.node_id in failed_on, self._taken(node) / node.capacity)
         )
@@ -258,6 +250,11 @@ class Island:
         job.node_id, job.due_ms = "", self._clock() + self._limits.queue_timeout_ms
         self._waiting.append(job.job_id)
         return False
+
+    def _fitting(self, src: str, tgt: str) -> list[LocalNode]:
+        """Nodes of this instance that do the pair."""
+        nodes = self._membership.local_nodes()
+        return [n for n in nodes if self._placement.serves(n.snapshot.node_id, src, tgt)]
 
     def _hold(self, job: _Job, node: LocalNode) -> None:
         job.attempt += 1

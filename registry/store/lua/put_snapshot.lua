@@ -3,6 +3,7 @@
 -- KEYS 2 changes stream
 -- KEYS 3 sequence integer, counts changes without a gap
 -- KEYS 4 digest integer below 2^48, the sum of one hash for each snapshot
+-- KEYS 5 birth text, set with the first change: another one tells that the data was lost
 -- ARGV 1 node_id id
 -- ARGV 2 connection_epoch epoch
 -- ARGV 3 revision counter of this connection
@@ -27,5 +28,8 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
 redis.call('SET', KEYS[4], string.format('%.0f', digest % 2 ^ 48))
 local n = redis.call('INCR', KEYS[3])
+if n == 1 then
+  redis.call('SET', KEYS[5], table.concat(redis.call('TIME'), '.'))
+end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'n', n, 'put', ARGV[4])
 return {'put'}

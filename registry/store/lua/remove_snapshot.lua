@@ -3,6 +3,7 @@
 -- KEYS 2 changes stream
 -- KEYS 3 sequence integer, counts changes without a gap
 -- KEYS 4 digest integer below 2^48, the sum of one hash for each snapshot
+-- KEYS 5 birth text, set with the first change: another one tells that the data was lost
 -- ARGV 1 node_id id
 -- ARGV 2 connection_epoch epoch
 -- RETURNS removed | stale
@@ -24,5 +25,8 @@ if before then
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 local n = redis.call('INCR', KEYS[3])
+if n == 1 then
+  redis.call('SET', KEYS[5], table.concat(redis.call('TIME'), '.'))
+end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'n', n, 'gone', ARGV[1], 'epoch', ARGV[2])
 return {'removed'}
