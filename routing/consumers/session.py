@@ -129,14 +129,18 @@ class SessionConsumer(SocketConsumer):
     async def _submit(
         self, session: Session, message: wire.Utterance, fields: wire.Fields
     ) -> Acknowledged | Refused:
-        if self.routing.island.active:
-            return self.routing.island.submit(session, message, fields)
+        island = self.routing.island
+        job = job_id(session.session_id, message.utterance_index)
+        if island.active:
+            return island.submit(session, message, fields)
+        if island.knows(job):
+            return Acknowledged(job, "duplicate")
         try:
             outcome = await self.routing.intake.submit(session, message, fields)
         except StoreUnavailable:
             # What came of it in the store, if anything, ends with what the island makes of it.
-            self.routing.island.begin()
-            return self.routing.island.submit(session, message, fields)
+            island.begin()
+            return island.submit(session, message, fields)
         if isinstance(outcome, Acknowledged):
             session.top = max(session.top, message.utterance_index)
         return outcome

@@ -54,11 +54,34 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class _New:
+class NewJob:
+    """An utterance as the job that is to be written."""
+
     job_id: str
     brief: Brief
     payload: bytes
     life_ms: int
+
+
+def new_job(
+    session: Session, message: wire.Utterance, fields: wire.Fields, *, limits: JobLimits
+) -> NewJob:
+    """The job of an utterance. A deadline of the client's can only shorten its life."""
+    trace_id = message.trace_id or session.init.trace_id
+    brief = Brief(
+        src=message.src_lang,
+        tgt=message.tgt_lang,
+        priority=DEFAULT_PRIORITY if message.priority is None else message.priority,
+        tenant=session.init.tenant,
+        trace_id=trace_id,
+        queue=f"{message.src_lang}>{message.tgt_lang}",
+    )
+    return NewJob(
+        job_id_of(session.session_id, message.utterance_index),
+        brief,
+        wire.job_payload(fields, trace_id=trace_id),
+        min(message.deadline_ms or limits.life_ms, limits.life_ms),
+    )
 
 
 class Intake:
@@ -91,7 +114,7 @@ class Intake:
     ) -> Acknowledged | Refused:
         """Take an utterance as a job, once. Sent again, it is a duplicate and changes nothing."""
         src, tgt = message.src_lang, message.tgt_lang
-        job = self._new_job(session, message, fields)
+        job = new_job(session, message, fields, limits=self._limits)
         plan = self._placement.plan(src, tgt)
         if plan is None:
             return await self._without_pool(job)
@@ -99,24 +122,7 @@ class Intake:
             return await self._submit_to(job, plan.nodes)
         return await self._submit_waiting(job)
 
-    def _new_job(self, session: Session, message: wire.Utterance, fields: wire.Fields) -> _New:
-        trace_id = message.trace_id or session.init.trace_id
-        brief = Brief(
-            src=message.src_lang,
-            tgt=message.tgt_lang,
-            priority=DEFAULT_PRIORITY if message.priority is None else message.priority,
-            tenant=session.init.tenant,
-            trace_id=trace_id,
-            queue=f"{message.src_lang}>{message.tgt_lang}",
-        )
-        return _New(
-            job_id_of(session.session_id, message.utterance_index),
-            brief,
-            wire.job_payload(fields, trace_id=trace_id),
-            min(message.deadline_ms or self._limits.life_ms, self._limits.life_ms),
-        )
-
-    async def _without_pool(self, job: _New) -> Acknowledged | Refused:
+    async def _without_pool(self, job: NewJob) -> Acknowledged | Refused:
         # Its nodes may have left since it was accepted: a duplicate is one all the same.
         if await self._jobs.get(job.job_id) is not None:
             return Acknowledged(job.job_id, "duplicate")
@@ -124,7 +130,7 @@ class Intake:
             ErrorCode.NO_AVAILABLE_NODE, f"no node supports {job.brief.src} to {job.brief.tgt}"
         )
 
-    async def _submit_to(self, job: _New, nodes: Sequence[str]) -> Acknowledged | Refused:
+    async def _submit_to(self, job: NewJob, nodes: Sequence[str]) -> Acknowledged | Refused:
         first = nodes[0]
         written, held = await asyncio.gather(
             self._accept(job, attempt=1, node_id=first),
@@ -144,13 +150,13 @@ class Intake:
         await self._jobs.queue(job.job_id, attempt=1)
         return await self._queue(job, written, attempt=1)
 
-    async def _submit_waiting(self, job: _New) -> Acknowledged | Refused:
+    async def _submit_waiting(self, job: NewJob) -> Acknowledged | Refused:
         written = await self._accept(job, attempt=0, node_id="")
         if not isinstance(written, Accepted):
             return self._not_accepted(job, written)
         return await self._queue(job, written, attempt=0)
 
-    async def _accept(self, job: _New, *, attempt: int, node_id: str) -> Acceptance:
+    async def _accept(self, job: NewJob, *, attempt: int, node_id: str) -> Acceptance:
         return await self._jobs.accept(
             job.job_id,
             attempt=attempt,
@@ -160,7 +166,7 @@ class Intake:
             life_ms=job.life_ms,
         )
 
-    async def _assigned(self, job: _New, node_id: str, held: Reserved) -> Acknowledged:
+    async def _assigned(self, job: NewJob, node_id: str, held: Reserved) -> Acknowledged:
         self._watch(job, attempt=1, within_ms=self._limits.timeout_ms)
         work = self._assignment.hand_over(job.job_id, 1, node_id, held.instance_id, job.payload)
         if self._assignment.is_local(held.instance_id):
@@ -171,7 +177,9 @@ class Intake:
             self._spawn(work)
         return Acknowledged(job.job_id, "accepted")
 
-    async def _queue(self, job: _New, written: Accepted, *, attempt: int) -> Acknowledged | Refused:
+    async def _queue(
+        self, job: NewJob, written: Accepted, *, attempt: int
+    ) -> Acknowledged | Refused:
         limit = self._limits.queue_limit
         if not await self._waiting.put(
             job.job_id, job.brief, accepted_ms=written.accepted_ms, limit=limit
@@ -186,7 +194,7 @@ class Intake:
         self._spawn(self._waiting.look_again(job.job_id))
         return Acknowledged(job.job_id, "queued")
 
-    def _not_accepted(self, job: _New, outcome: Acceptance) -> Acknowledged | Refused:
+    def _not_accepted(self, job: NewJob, outcome: Acceptance) -> Acknowledged | Refused:
         if isinstance(outcome, Duplicate):
             self._watch_duplicate(job, outcome.state)
             return Acknowledged(job.job_id, "duplicate")
@@ -198,7 +206,7 @@ class Intake:
             {"retry_after_ms": RETRY_AFTER_MS},
         )
 
-    def _watch_duplicate(self, job: _New, state: str) -> None:
+    def _watch_duplicate(self, job: NewJob, state: str) -> None:
         """Whoever wrote the job may have died, or not have heard that it did, before giving it on.
 
         Then nobody brings it further but its deadlines, from here on.
@@ -208,7 +216,7 @@ class Intake:
         self._deadlines.add(job.job_id, attempt=1, within_ms=self._limits.timeout_ms)
         self._deadlines.add(job.job_id, attempt=1, within_ms=job.life_ms, last=True)
 
-    def _watch(self, job: _New, *, attempt: int, within_ms: int, queued: bool = False) -> None:
+    def _watch(self, job: NewJob, *, attempt: int, within_ms: int, queued: bool = False) -> None:
         self.accepted += 1
         self._deadlines.add(job.job_id, attempt=attempt, within_ms=within_ms, queued=queued)
         self._deadlines.add(job.job_id, attempt=attempt, within_ms=job.life_ms, last=True)

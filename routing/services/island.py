@@ -2,8 +2,8 @@
 
 While the store is away an instance is an island. It takes utterances that it knows to be new,
 gives them to nodes whose sockets it holds, and sends results under the next `seq`, keeping each in
-a journal. When the store is back the journals are filed in the places they were sent under, and
-only then does the instance trust the store with these sessions again.
+a journal. When the store is back the journals are filed in the places they were sent under, what is
+still under way is written as jobs like any other, and only then is the store trusted again.
 
 Not promised: what dies with this process. The store is what makes a job durable; until it is
 back, an island's acknowledgement is as good as the island's life. New sessions and nodes, and
@@ -25,15 +25,18 @@ from registry.services.membership import LocalNode, Membership
 from registry.services.ports import Clock
 from routing.domain import wire
 from routing.domain.errors import ErrorCode
-from routing.domain.job import DEFAULT_PRIORITY, JobLimits, JobState
-from routing.domain.outcome import Brief, JournalEntry
+from routing.domain.job import JobLimits, JobState
+from routing.domain.outcome import Accepted, Brief, Duplicate, JournalEntry
+from routing.services.assignment import Assignment
 from routing.services.completion import ending_of
-from routing.services.intake import RETRY_AFTER_MS, Acknowledged, Refused
+from routing.services.deadlines import Deadlines
+from routing.services.intake import RETRY_AFTER_MS, Acknowledged, Refused, new_job
 from routing.services.persist import persist
 from routing.services.placement import Placement
 from routing.services.ports import JobStore, SessionStore
 from routing.services.sessions import Session, Sessions
 from routing.services.slots import Slots
+from routing.services.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -61,16 +64,15 @@ class _Job:
 class _Journal:
     """What a session was sent without the store, from `base` + 1 on.
 
-    What ends while the journal is being filed is not sent under a number of ours any more, as the
-    store may give that number to something else: it comes `later`.
+    Once `closed`, because it was sent to the store, nothing is added: whether the store has it is
+    not known, and what ends from then on is filed by itself.
     """
 
     session: Session
     base: int
     token: str
     entries: list[JournalEntry] = field(default_factory=list)
-    later: list[JournalEntry] = field(default_factory=list)
-    closing: bool = False
+    closed: bool = False
 
 
 class Island:
@@ -82,6 +84,9 @@ class Island:
         sessions: Sessions,
         store: SessionStore,
         slots: Slots,
+        waiting: Waiting,
+        assignment: Assignment,
+        deadlines: Deadlines,
         membership: Membership,
         placement: Placement,
         *,
@@ -94,6 +99,9 @@ class Island:
         self._sessions = sessions
         self._store = store
         self._slots = slots
+        self._waiting_jobs = waiting
+        self._assignment = assignment
+        self._deadlines = deadlines
         self._membership = membership
         self._placement = placement
         self._limits = limits
@@ -101,9 +109,11 @@ class Island:
         self._new_token = new_token
         self._spawn = spawn
         self._jobs: dict[str, _Job] = {}
+        self._ending: set[str] = set()
         self._waiting: deque[str] = deque()
         self._held: Counter[str] = Counter()
         self._journals: dict[str, _Journal] = {}
+        self._settling = False
         self.active = False
         self.accepted = 0
 
@@ -113,6 +123,10 @@ class Island:
     def owns(self, job_id: str) -> bool:
         """Whether the job was taken here without the store, and has not ended."""
         return job_id in self._jobs
+
+    def knows(self, job_id: str) -> bool:
+        """Whether the store is still to hear of the job from here."""
+        return job_id in self._jobs or job_id in self._ending
 
     def begin(self) -> None:
         """The store is away."""
@@ -125,7 +139,7 @@ class Island:
     ) -> Acknowledged | Refused:
         """Take an utterance as a job of the island's, if it is certain to be new."""
         job_id = job_id_of(session.session_id, message.utterance_index)
-        if job_id in self._jobs or self._journalled(job_id, session):
+        if self.knows(job_id) or self._journalled(job_id, session):
             return Acknowledged(job_id, "duplicate")
         if message.utterance_index <= session.top:
             return AWAY  # What became of it, only the store knows.
@@ -137,7 +151,8 @@ class Island:
                 f"{len(self._waiting)} utterances wait already; send it again later",
                 {"retry_after_ms": RETRY_AFTER_MS},
             )
-        job = self._new_job(job_id, session, message, fields)
+        new = new_job(session, message, fields, limits=self._limits)
+        job = _Job(job_id, session, new.brief, new.payload, self._clock() + new.life_ms)
         session.top = message.utterance_index
         self._jobs[job_id] = job
         self.accepted += 1
@@ -191,18 +206,19 @@ class Island:
 
     async def settle(self) -> None:
         """The store is back: file the journals, then let go. Raises StoreUnavailable."""
-        while self._journals:
-            await asyncio.gather(*map(self._settle, list(self._journals.values())))
-        if self.active:
-            # What is still under way holds its slots like anything else from now on.
-            held = [job for job in self._jobs.values() if job.node_id]
-            await asyncio.gather(*map(self._reserve, held))
+        self._settling = True
+        try:
+            while self._journals:
+                await asyncio.gather(*map(self._settle, list(self._journals.values())))
+            await asyncio.gather(*map(self._hand_over, list(self._jobs.values())))
             self.active = False
-            log.info("island no more", jobs_under_way=len(self._jobs))
+        finally:
+            self._settling = False
+        log.info("island no more", jobs_under_way=len(self._jobs))
 
     async def _settle(self, journal: _Journal) -> None:
         session = journal.session
-        journal.closing = True
+        journal.closed = True
         seq = await self._store.settle(
             session.session_id, base=journal.base, entries=journal.entries, token=journal.token
         )
@@ -213,27 +229,36 @@ class Island:
         session.unsettled = False
         log.info("journal filed", session_id=session.session_id, messages=len(journal.entries))
         await self._sessions.catch_up(session)
-        for entry in journal.later:
-            self._spawn(persist(partial(self._file, session, entry), what="late ending"))
 
-    async def _reserve(self, job: _Job) -> None:
-        await self._slots.reserve(job.node_id, job_id=job.job_id, attempt=job.attempt)
-
-    def _new_job(
-        self, job_id: str, session: Session, message: wire.Utterance, fields: wire.Fields
-    ) -> _Job:
-        trace_id = message.trace_id or session.init.trace_id
-        brief = Brief(
-            src=message.src_lang,
-            tgt=message.tgt_lang,
-            priority=DEFAULT_PRIORITY if message.priority is None else message.priority,
-            tenant=session.init.tenant,
-            trace_id=trace_id,
-            queue=f"{message.src_lang}>{message.tgt_lang}",
+    async def _hand_over(self, job: _Job) -> None:
+        """Make a job that is under way one of the store's."""
+        node_id, attempt = job.node_id, job.attempt if job.node_id else 0
+        life_ms = max(job.deadline_ms - self._clock(), 1)
+        # Should the store have lost it meanwhile; a session that is known stays as it is.
+        await self._sessions.restore_one(job.session, seq=job.session.sent_seq)
+        written = await self._jobs_store.accept(
+            job.job_id,
+            attempt=attempt,
+            node_id=node_id,
+            brief=job.brief,
+            payload=job.payload,
+            life_ms=life_ms,
         )
-        life_ms = min(message.deadline_ms or self._limits.life_ms, self._limits.life_ms)
-        payload = wire.job_payload(fields, trace_id=trace_id)
-        return _Job(job_id, session, brief, payload, self._clock() + life_ms)
+        if not isinstance(written, Accepted | Duplicate) or job.job_id not in self._jobs:
+            return  # It ends here, or just did.
+        self._let_go(job)
+        del self._jobs[job.job_id]
+        within_ms = max(job.due_ms - self._clock(), 1)
+        self._deadlines.add(job.job_id, attempt=attempt, within_ms=within_ms, queued=not node_id)
+        self._deadlines.add(job.job_id, attempt=attempt, within_ms=life_ms, last=True)
+        if node_id:
+            self._assignment.adopt(node_id, job.job_id, attempt)
+            await self._slots.reserve(node_id, job_id=job.job_id, attempt=attempt)
+            return
+        stored = await self._jobs_store.get(job.job_id)
+        if stored is not None:
+            await self._waiting_jobs.put_back(stored)
+            await self._waiting_jobs.look_again(job.job_id)
 
     def _place(self, job: _Job) -> bool:
         """Give the next attempt to a local node with room, else let the job wait."""
@@ -303,24 +328,30 @@ class Island:
         del self._jobs[job.job_id]
         brief = msgspec.json.encode(job.brief).decode()
         entry = JournalEntry(job.job_id, state.value, body.decode(), brief)
-        if self.active:
+        if self._may_send(job.session):
             self._write(job.session, entry, body)
         else:
+            self._ending.add(job.job_id)
             self._spawn(persist(partial(self._end_late, job, entry), what="late ending"))
         self._place_waiting()
 
-    async def _end_late(self, job: _Job, entry: JournalEntry) -> None:
-        """The job ended after the store came back: it is filed like any other."""
-        await self._file(job.session, entry)
-        if job.node_id:
-            await self._slots.release(job.node_id, job_id=job.job_id, attempt=job.attempt)
+    def _may_send(self, session: Session) -> bool:
+        """Whether the next seq is ours to give, not the store's."""
+        journal = self._journals.get(session.session_id)
+        closed = journal is not None and journal.closed
+        return self.active and not self._settling and not closed
 
-    async def _file(self, session: Session, entry: JournalEntry) -> None:
-        brief = msgspec.json.decode(entry.brief, type=Brief)
+    async def _end_late(self, job: _Job, entry: JournalEntry) -> None:
+        """The job ended while the store came back: it is filed, or ended where it is written."""
         body = entry.body.encode()
-        seq = await self._jobs_store.file(entry.job_id, state=entry.state, brief=brief, body=body)
-        if seq is not None:
-            await self._sessions.deliver(session.session_id, seq=seq, body=body)
+        seq = await self._jobs_store.file(job.job_id, state=entry.state, brief=job.brief, body=body)
+        if seq is None:
+            ended = await self._jobs_store.finish(
+                job.job_id, attempt=0, node_id="", state=entry.state, body=body
+            )
+            seq = ended.seq
+        self._ending.discard(job.job_id)
+        await self._sessions.deliver(job.session.session_id, seq=seq, body=body)
 
     def _write(self, session: Session, entry: JournalEntry, body: bytes) -> None:
         journal = self._journals.get(session.session_id)
@@ -328,9 +359,6 @@ class Island:
             journal = _Journal(session, session.sent_seq, self._new_token())
             self._journals[session.session_id] = journal
             session.unsettled = True
-        if journal.closing:
-            journal.later.append(entry)
-            return
         journal.entries.append(entry)
         session.sent_seq = journal.base + len(journal.entries)
         if session.link is not None:
@@ -338,8 +366,7 @@ class Island:
 
     def _journalled(self, job_id: str, session: Session) -> bool:
         journal = self._journals.get(session.session_id)
-        written = [*journal.entries, *journal.later] if journal else []
-        return any(entry.job_id == job_id for entry in written)
+        return journal is not None and any(entry.job_id == job_id for entry in journal.entries)
 
     def _let_go(self, job: _Job) -> None:
         if job.node_id:

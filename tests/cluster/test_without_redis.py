@@ -94,6 +94,9 @@ async def test_what_an_island_began_ends_after_the_store_is_back(cluster: Cluste
             await session.say(1)
             await session.expect("utterance_ack", utterance_index=1, status="queued")
             job = await node.expect("job_assign", utterance_index=0)
+        for index in (0, 1):
+            await session.say(index)
+            await session.expect("utterance_ack", utterance_index=index, status="duplicate")
         await session.say(2)
         await node.finish(job)
         assert (await session.translated(0))["seq"] == 1
@@ -102,6 +105,8 @@ async def test_what_an_island_began_ends_after_the_store_is_back(cluster: Cluste
         for index in (1, 2):
             await session.translated(index)
         assert sorted(f["seq"] for f in session.terminals) == [1, 2, 3]
+        assert len(node.jobs) == 3
+        assert a.get(f"/api/v1/jobs/{session.session_id}:1")[0] == 200
 
 
 async def test_i6_a_server_that_hangs_closes_no_socket_and_loses_nothing(
