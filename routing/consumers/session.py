@@ -131,7 +131,7 @@ class SessionConsumer(SocketConsumer):
     ) -> Acknowledged | Refused:
         island = self.routing.island
         job = job_id(session.session_id, message.utterance_index)
-        if island.active:
+        if island.serves(session):
             return island.submit(session, message, fields)
         if island.knows(job):
             return Acknowledged(job, "duplicate")

@@ -128,6 +128,10 @@ class Island:
         """Whether the store is still to hear of the job from here."""
         return job_id in self._jobs or job_id in self._ending
 
+    def serves(self, session: Session) -> bool:
+        """Whether a session's utterances come here now: until its journal is filed."""
+        return self.active and (session.unsettled or not self._settling)
+
     def begin(self) -> None:
         """The store is away."""
         if not self.active:
