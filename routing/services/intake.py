@@ -61,6 +61,7 @@ class NewJob:
     brief: Brief
     payload: bytes
     life_ms: int
+    sent_seq: int
 
 
 def new_job(
@@ -81,6 +82,7 @@ def new_job(
         brief,
         wire.job_payload(fields, trace_id=trace_id),
         min(message.deadline_ms or limits.life_ms, limits.life_ms),
+        session.sent_seq,
     )
 
 
@@ -164,6 +166,7 @@ class Intake:
             brief=job.brief,
             payload=job.payload,
             life_ms=job.life_ms,
+            sent_seq=job.sent_seq,
         )
 
     async def _assigned(self, job: NewJob, node_id: str, held: Reserved) -> Acknowledged:

@@ -212,6 +212,7 @@ class Island:
         """The store is back: file the journals, then let go. Raises StoreUnavailable."""
         self._settling = True
         try:
+            await self._sessions.restore()
             while self._journals:
                 await asyncio.gather(*map(self._settle, list(self._journals.values())))
             await asyncio.gather(*map(self._hand_over, list(self._jobs.values())))

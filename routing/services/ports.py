@@ -29,9 +29,20 @@ class JobStore(Protocol):
     """Jobs, under their session's tag."""
 
     async def accept(
-        self, job_id: str, *, attempt: int, node_id: str, brief: Brief, payload: bytes, life_ms: int
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        node_id: str,
+        brief: Brief,
+        payload: bytes,
+        life_ms: int,
+        sent_seq: int = 0,
     ) -> Acceptance:
-        """Write the job once, assigned to a node (attempt 1) or queued (attempt 0)."""
+        """Write the job once, assigned to a node (attempt 1) or queued (attempt 0).
+
+        The session's next terminal message comes after `sent_seq`, whatever the store remembers.
+        """
 
     async def withdraw(self, job_id: str, *, attempt: int) -> bool: ...
 

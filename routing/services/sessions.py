@@ -21,6 +21,9 @@ from routing.services.ports import SessionStore
 
 log = structlog.get_logger(__name__)
 
+SLICE = 200
+"""Sessions restored at once."""
+
 
 class SessionLink(Protocol):
     """The socket of a session."""
@@ -177,27 +180,37 @@ class Sessions:
         await self.unmind()
 
     async def restore(self) -> None:
-        """The store has lost its data: write our connected sessions again.
+        """The store was away: write what it lost of our connected sessions.
 
-        Their clients go on without noticing; what they had under way ends by its deadline.
+        Their clients go on without noticing; what they had under way ends by its deadline. Also a
+        store that lost only its last writes, at a failover, goes on behind what was sent.
         """
-        connected = self.connected()
-        for session in connected:
-            if not session.unsettled:
-                await self.restore_one(session, seq=session.sent_seq)
-        log.warning("sessions restored after data loss", sessions=len(connected))
+        connected = [session for session in self.connected() if not session.unsettled]
+        restored = 0
+        for start in range(0, len(connected), SLICE):
+            some = connected[start : start + SLICE]
+            work = (self.restore_one(session, seq=session.sent_seq) for session in some)
+            restored += sum(await asyncio.gather(*work))
+        if restored:
+            log.warning("sessions restored after data loss", sessions=restored)
 
-    async def restore_one(self, session: Session, *, seq: int) -> None:
-        """Write one session again whose client has got everything up to `seq`."""
-        await self._store.restore(
-            session.session_id,
-            instance_id=self._instance_id,
-            token_hash=session.token_hash,
-            init=msgspec.json.encode(session.init),
-            epoch=session.epoch,
-            seq=seq,
+    async def restore_one(self, session: Session, *, seq: int) -> bool:
+        """Write one session again whose client has got everything up to `seq`.
+
+        False when the store knows it; then only its next seq is made sure of.
+        """
+        restored, _ = await asyncio.gather(
+            self._store.restore(
+                session.session_id,
+                instance_id=self._instance_id,
+                token_hash=session.token_hash,
+                init=msgspec.json.encode(session.init),
+                epoch=session.epoch,
+                seq=seq,
+            ),
+            self._store.watch(session.session_id, instance_id=self._instance_id),
         )
-        await self._store.watch(session.session_id, instance_id=self._instance_id)
+        return restored
 
     async def unmind(self) -> int:
         """Stop minding sessions without socket and jobs; returns how many are minded still."""

@@ -49,7 +49,15 @@ class RedisJobStore:
         self._outbox_limit = outbox_limit
 
     async def accept(
-        self, job_id: str, *, attempt: int, node_id: str, brief: Brief, payload: bytes, life_ms: int
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        node_id: str,
+        brief: Brief,
+        payload: bytes,
+        life_ms: int,
+        sent_seq: int = 0,
     ) -> Acceptance:
         session_id = _session_of(job_id)
         reply = await self._connection.run(
@@ -70,6 +78,7 @@ class RedisJobStore:
                 self._retention_ms,
                 self._open_limit,
                 split_job_id(job_id)[1],
+                sent_seq,
             ],
         )
         match reply.word:

@@ -91,7 +91,15 @@ class MemoryJobStore:
         return self._server.state(SessionState)
 
     async def accept(
-        self, job_id: str, *, attempt: int, node_id: str, brief: Brief, payload: bytes, life_ms: int
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        node_id: str,
+        brief: Brief,
+        payload: bytes,
+        life_ms: int,
+        sent_seq: int = 0,
     ) -> Acceptance:
         session, known = self._session_of(job_id), self._state.jobs.get(job_id)
         if session is None or session.closed:
@@ -116,6 +124,7 @@ class MemoryJobStore:
         )
         session.open_jobs[job_id] = job.deadline_ms
         session.top = max(session.top, split_job_id(job_id)[1])
+        session.seq = max(session.seq, sent_seq)
         self._keep(job)
         return Accepted(now_ms, job.deadline_ms)
 

@@ -329,3 +329,14 @@ async def settle(store: SessionStore, base: int, *indexes: int) -> int | None:
     brief = msgspec.json.encode(BRIEF).decode()
     entries = [JournalEntry(f"s:{i}", "succeeded", f'"{i}"', brief) for i in indexes]
     return await store.settle("s", base=base, entries=entries, token="journal")
+
+
+async def test_a_session_whose_count_went_back_goes_on_behind_what_was_sent(
+    backend: Backend, sessions: SessionStore
+) -> None:
+    await finish(backend, 0)
+    await backend.jobs().accept(
+        "s:1", attempt=0, node_id="", brief=BRIEF, payload=b"{}", life_ms=1_000, sent_seq=7
+    )
+    await finish(backend, 1)
+    assert await sessions.outbox("s", after=7) == [(8, b"1")]

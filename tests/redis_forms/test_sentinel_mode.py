@@ -3,8 +3,6 @@
 import signal
 from collections.abc import Callable
 
-import pytest
-
 from tests.redis_forms.traffic import took, traffic
 from tests.support.cluster import Cluster
 from tests.support.redis_servers import WatchedRedis
@@ -28,11 +26,6 @@ async def test_tasks_flow_again_when_a_killed_master_has_a_successor(
         await flow.flows(within_s=10)
 
 
-@pytest.mark.xfail(
-    reason="writes that a replaced master took are lost, and a session whose seq went back by"
-    " that gets no more messages until its counter has passed what its client was sent",
-    strict=False,
-)
 async def test_an_operator_may_have_the_master_replaced(watched: WatchedRedis, over: Over) -> None:
     async with traffic(over(watched.env)) as flow:
         master = watched.master
