@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 Step = Callable[[], Awaitable[object]]
 
 FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 0.5
 
 
 class Loops:
