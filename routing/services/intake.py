@@ -109,7 +109,6 @@ class Intake:
         self._limits = limits
         self._handing_over: set[asyncio.Task[None]] = set()
         self.accepted = 0
-        self.accepted_for_peers = 0
 
     async def submit(
         self, session: Session, message: wire.Utterance, fields: wire.Fields
@@ -176,7 +175,6 @@ class Intake:
             await work
         else:
             # Nothing but the inbox write is left, and it is safe to repeat: acknowledge now.
-            self.accepted_for_peers += 1
             self._spawn(work)
         return Acknowledged(job.job_id, "accepted")
 

@@ -115,10 +115,6 @@ class Island:
         self._journals: dict[str, _Journal] = {}
         self._settling = False
         self.active = False
-        self.accepted = 0
-
-    def __len__(self) -> int:
-        return len(self._jobs)
 
     def owns(self, job_id: str) -> bool:
         """Whether the job was taken here without the store, and has not ended."""
@@ -159,7 +155,6 @@ class Island:
         job = _Job(job_id, session, new.brief, new.payload, self._clock() + new.life_ms)
         session.top = message.utterance_index
         self._jobs[job_id] = job
-        self.accepted += 1
         return Acknowledged(job_id, "accepted" if self._place(job) else "queued")
 
     def result(self, node: LocalNode, message: wire.JobResult, fields: wire.Fields) -> None:

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.agents import Node, Session, translating
-from tests.support.cluster import Cluster, Instance
+from tests.support.cluster import Cluster, Instance, all_ready, named
 from tests.support.waiting import eventually
 
 PASSWORD = "correct horse battery staple"
@@ -50,17 +50,6 @@ def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     finally:
         cluster.end()
     cluster.check_logs()
-
-
-async def all_ready(instances: list[Instance]) -> None:
-    for instance in instances:
-        await instance.ready()
-
-
-def named(cluster: Cluster, name: str) -> Instance:
-    found = next(process for process in cluster.processes if process.name == name)
-    assert isinstance(found, Instance)
-    return found
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.agents import Node, Session, translating
-from tests.support.cluster import Cluster, Instance
+from tests.support.cluster import Cluster, Instance, all_ready, named
 from tests.support.waiting import eventually
 
 PASSWORD = "correct horse battery staple"
@@ -61,17 +61,6 @@ def set_up(cluster: Cluster) -> None:
     for command in (("migrate", "-v", "0"), ("createsuperuser", "--noinput")):
         done = cluster.run(*command)
         assert done.returncode == 0, done.stderr
-
-
-async def all_ready(instances: list[Instance]) -> None:
-    for instance in instances:
-        await instance.ready()
-
-
-def named(cluster: Cluster, name: str) -> Instance:
-    found = next(process for process in cluster.processes if process.name == name)
-    assert isinstance(found, Instance)
-    return found
 
 
 @pytest.fixture

@@ -203,3 +203,14 @@ class Cluster:
         """Fail when a process logged a stack."""
         for process in self.processes:
             assert "Traceback" not in process.log, f"{process.name} logged:\n{process.log}"
+
+
+async def all_ready(instances: list[Instance]) -> None:
+    for instance in instances:
+        await instance.ready()
+
+
+def named(cluster: Cluster, name: str) -> Instance:
+    found = next(process for process in cluster.processes if process.name == name)
+    assert isinstance(found, Instance)
+    return found
