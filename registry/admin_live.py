@@ -99,10 +99,10 @@ def live_context(state: Mapping[str, Any] | None, *, message: str = "") -> LiveC
 
 
 def _context_now() -> LiveContext:
-    from routing import wiring  # the wiring stands on models, which are not loaded yet
+    from routing import running  # it stands on models, which are not loaded yet
 
     try:
-        return live_context(wiring.live_state())
+        return live_context(running.live_state())
     except StoreUnavailable as error:
         return live_context(None, message=f"The shared store cannot be read now: {error}.")
 

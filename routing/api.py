@@ -12,6 +12,8 @@ from pydantic import Field
 from registry.domain.errors import StoreUnavailable
 from routing.api_auth import OPERATORS, READERS
 from routing.domain.operators import Operator
+from routing.instance import Routing
+from routing.running import running
 from routing.services.actions import (
     LONGEST_REASON,
     OUTCOME_WORDS,
@@ -21,7 +23,6 @@ from routing.services.actions import (
 )
 from routing.services.overview import JobDetail, NodeState, PoolState, SessionDetail, State
 from routing.services.rehearsal import Simulation
-from routing.wiring import Routing, running
 
 MOST = 500
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from routing.wiring import Routing
+from routing.instance import Routing
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from routing.instance import Routing
 from routing.metrics import CONTENT_TYPE, render
-from routing.wiring import Routing
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

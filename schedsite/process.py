@@ -15,7 +15,9 @@ from typing import Any
 import structlog
 from django.conf import settings
 
-from routing.wiring import Routing, build_routing, set_running
+from routing.instance import Routing
+from routing.running import set_running
+from routing.wiring import build_routing
 
 log = structlog.get_logger(__name__)
 

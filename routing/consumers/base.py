@@ -19,7 +19,7 @@ from channels.consumer import AsyncConsumer
 from registry.domain.errors import StoreUnavailable
 from routing.domain import wire
 from routing.domain.errors import CloseCode, ErrorCode, FrameRefused
-from routing.wiring import Routing
+from routing.instance import Routing
 
 log = structlog.get_logger(__name__)
 

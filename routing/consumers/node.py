@@ -13,7 +13,7 @@ from registry.services.membership import LocalNode, Registration
 from routing.consumers.base import SocketConsumer
 from routing.domain import wire
 from routing.domain.errors import ErrorCode, InvalidMessage
-from routing.wiring import Routing
+from routing.instance import Routing
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from routing.consumers.base import SocketConsumer
 from routing.domain import wire
 from routing.domain.errors import CloseCode, ErrorCode, InvalidSession
 from routing.domain.outcome import ResumeRefused
+from routing.instance import Routing
 from routing.services.intake import Acknowledged, Refused
 from routing.services.sessions import Init, Session
-from routing.wiring import Routing
 
 DEFAULT_TENANT = "default"
 

@@ -16,7 +16,7 @@ from pools.models import Pool, PoolVersion
 from registry.admin_live import NO_SCHEDULER, LiveContext, live_context, live_urls
 from registry.domain.errors import StoreUnavailable
 from registry.models import Node
-from routing import wiring
+from routing import running
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -100,7 +100,7 @@ def viewer(client: Client) -> Client:
 
 
 def given(monkeypatch: pytest.MonkeyPatch, state: dict[str, Any] | None) -> None:
-    monkeypatch.setattr(wiring, "live_state", lambda: state)
+    monkeypatch.setattr(running, "live_state", lambda: state)
 
 
 def detail(model: str) -> str:
@@ -209,7 +209,7 @@ def test_while_the_store_is_away_the_live_page_says_so(
     def away() -> None:
         raise StoreUnavailable("it does not answer")
 
-    monkeypatch.setattr(wiring, "live_state", away)
+    monkeypatch.setattr(running, "live_state", away)
     assert "it does not answer" in admin_client.get(reverse("live")).content.decode()
     answer = admin_client.get(reverse("live-state"))
     assert answer.status_code == 200

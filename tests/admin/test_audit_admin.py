@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import path, reverse
 from django.utils import timezone
 
-from routing import wiring
+from routing import running
 from routing.domain.operators import AuditRecord, Operator, Source
 from routing.models import AuditEntry, OperatorToken
 from routing.services.actions import Done
@@ -233,9 +233,9 @@ def instance() -> Iterator[None]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    wiring.set_running(Running(loop))  # type: ignore[arg-type]
+    running.set_running(Running(loop))  # type: ignore[arg-type]
     yield
-    wiring.set_running(None)
+    running.set_running(None)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -247,7 +247,7 @@ def test_an_action_from_a_view_is_audited_though_its_thread_waits() -> None:
 
     async def as_django_calls_a_view() -> Any:
         async with ThreadSensitiveContext():
-            return await sync_to_async(wiring.act)(lambda actions: actions.step_down(by=BY))
+            return await sync_to_async(running.act)(lambda actions: actions.step_down(by=BY))
 
     outcome = asyncio.run(as_django_calls_a_view())
     assert outcome == Done("leader", "it is asked")
@@ -255,4 +255,4 @@ def test_an_action_from_a_view_is_audited_though_its_thread_waits() -> None:
 
 
 def test_without_an_instance_there_is_nobody_to_act() -> None:
-    assert wiring.act(lambda actions: actions.step_down(by=BY)) is None
+    assert running.act(lambda actions: actions.step_down(by=BY)) is None

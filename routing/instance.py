@@ -1,0 +1,228 @@
+"""One scheduler process, from its start to its leaving: what runs in it, and in which order.
+
+`routing.wiring` builds it. While it serves, its sockets speak to the services it holds.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from django.conf import settings
+
+from pools.wiring import Pools
+from registry.domain.errors import StoreUnavailable
+from registry.domain.ids import node_id as new_node_id
+from registry.services.loops import Loops
+from registry.services.membership import Membership
+from registry.wiring import Registry
+from routing.domain.errors import CloseCode
+from routing.services.access import Access
+from routing.services.actions import Actions, NodeControl
+from routing.services.assignment import Assignment
+from routing.services.completion import Completion
+from routing.services.connections import Connections
+from routing.services.deadlines import Deadlines
+from routing.services.delivery import Delivery
+from routing.services.handover import Handover
+from routing.services.intake import Intake
+from routing.services.island import Island
+from routing.services.overview import Overview
+from routing.services.persist import persist
+from routing.services.placement import Placement
+from routing.services.ports import (
+    InboxStore,
+    JobStore,
+    QueueStore,
+    SessionStore,
+    SlotStore,
+)
+from routing.services.rehearsal import Rehearsal
+from routing.services.retries import Retries
+from routing.services.sessions import Sessions
+from routing.services.slots import Slots
+from routing.services.sweeper import Sweeper
+from routing.services.waiting import Waiting
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 1.0
+TICK_MS = 50
+ISLAND_MS = 100
+SAFETY_NET_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where dispatch keeps its state."""
+
+    jobs: JobStore
+    sessions: SessionStore
+    slots: SlotStore
+    queues: QueueStore
+    inbox: InboxStore
+
+
+@dataclass(slots=True)
+class Routing:
+    """One scheduler process: an instance, or, if it does not serve, a leader candidate only."""
+
+    registry: Registry
+    pools: Pools
+    stores: Stores
+    access: Access
+    membership: Membership
+    connections: Connections
+    delivery: Delivery
+    deadlines: Deadlines
+    slots: Slots
+    placement: Placement
+    assignment: Assignment
+    sessions: Sessions
+    waiting: Waiting
+    completion: Completion
+    retries: Retries
+    intake: Intake
+    island: Island
+    handover: Handover
+    overview: Overview
+    rehearsal: Rehearsal
+    actions: Actions
+    control: NodeControl
+    sweeper: Sweeper
+    serves: bool
+    max_frame_bytes: int
+    default_capacity: int
+    stopping: bool = False
+    lag_ms: float = 0.0
+    loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def jobs(self) -> JobStore:
+        return self.stores.jobs
+
+    @property
+    def instance_id(self) -> str:
+        return self.registry.instance_id
+
+    @property
+    def candidate(self) -> bool:
+        """Whether this process stands for election."""
+        return settings.SCHED_LEADER_CANDIDATE or not self.serves
+
+    def new_node_id(self) -> str:
+        return new_node_id(secrets.token_hex(8))
+
+    def new_trace_id(self) -> str:
+        return secrets.token_hex(16)
+
+    def start(self) -> None:
+        """Begin to be present in the cluster. Returns at once; `unready` says what is missing."""
+        self.loop = asyncio.get_running_loop()
+        loops = self.registry.loops
+        self.registry.start_loops()
+        self.pools.start_loops(candidate=self.candidate)
+        loops.every("report", self.registry.report_ms, self._report)
+        loops.every("deadlines", TICK_MS, self.retries.turn)
+        loops.every("sweep", self.registry.liveness.presence_ttl_ms // 3, self.sweeper.turn)
+        if self.serves:
+            self._start_serving(loops)
+        log.info("started", instance_id=self.instance_id, serves=self.serves)
+
+    def _start_serving(self, loops: Loops) -> None:
+        loops.again("inbox", self.delivery.pump)
+        loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
+        loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
+        loops.every("silent nodes", self.registry.report_ms, self._close_silent)
+        loops.every("island", ISLAND_MS, self._mind_island)
+        loops.again("loop lag", self._measure_lag)
+        self.membership.subscribe_loss(self._restore_sessions)
+
+    async def patiently(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Wait for `work` a moment; while the store is away it goes on in the background.
+
+        So a socket's later frames, heartbeats above all, do not wait behind it.
+        """
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        try:
+            await asyncio.wait({task}, timeout=PATIENCE_S)
+        finally:
+            if not task.done():
+                self.registry.loops.adopt(task)
+        if task.done():
+            task.result()
+
+    def unready(self) -> list[str]:
+        """Why this instance should get no traffic now; empty when it should."""
+        reasons = [f"{name}: {why}" for name, why in sorted(self.registry.loops.failing.items())]
+        if self.stopping:
+            reasons.append("the instance is going down")
+        if self.island.active:
+            reasons.append("the store is, or was until now, away: only local nodes are reached")
+        if self.membership.synced_at_ms is None:
+            reasons.append("the nodes have not been synced yet")
+        if not self.pools.sync.followed:
+            reasons.append("the pool configuration has not been read yet")
+        return reasons
+
+    async def stop(self, *, within_ms: int) -> None:
+        """Leave: take nothing new, close the sockets with 1012, hand over what is held, go."""
+        if self.stopping:
+            return
+        self.stopping = True
+        log.info("stopping", instance_id=self.instance_id)
+        try:
+            async with asyncio.timeout(within_ms / 1000):
+                await self.pools.election.step_down(pause_ms=within_ms)
+                left = await self.connections.close_all(
+                    CloseCode.GOING_DOWN, "the instance is going down", within_ms=within_ms
+                )
+                if left:
+                    log.warning("sockets not closed in time", sockets=left)
+                if self.serves:
+                    await self.delivery.finish()
+                minded = await self.sessions.unmind()
+                await self.registry.instances.leave(self.instance_id, unfinished=minded > 0)
+        except (TimeoutError, StoreUnavailable) as error:
+            # What is left behind runs out by itself, and peers take it over.
+            log.warning("did not leave in order", reason=str(error) or "out of time")
+        await self.registry.close()
+        log.info("stopped", instance_id=self.instance_id)
+
+    async def _report(self) -> None:
+        synced_at_ms = self.membership.synced_at_ms
+        now_ms = self.registry.clock()
+        await self.registry.instances.report(
+            self.pools.report(
+                nodes=len(self.membership.local_nodes()),
+                sessions=len(self.sessions),
+                sync_delay_ms=now_ms - synced_at_ms if synced_at_ms is not None else 0,
+                draining=self.stopping,
+                candidate=self.candidate,
+                serves=self.serves,
+            )
+        )
+
+    async def _close_silent(self) -> None:
+        self.membership.close_silent()
+
+    def _restore_sessions(self) -> None:
+        async def restore() -> None:
+            await persist(self.sessions.restore, what="restore sessions")
+
+        self.registry.loops.spawn(restore(), name="restore sessions")
+
+    async def _mind_island(self) -> None:
+        if "node sync" in self.registry.loops.failing:
+            self.island.begin()
+        elif self.island.active:
+            await self.island.settle()
+        self.island.tick()
+
+    async def _measure_lag(self) -> None:
+        """How late the event loop runs what is due: what a blocked loop looks like from within."""
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.5)
+        self.lag_ms = max((asyncio.get_running_loop().time() - began - 0.5) * 1000, 0.0)
