@@ -23,7 +23,7 @@ from routing.consumers.node import NodeConsumer
 from routing.consumers.session import SessionConsumer
 from routing.views import PROBES
 from schedsite import urls  # noqa: F401 (now, and not in the first request: it takes a while)
-from schedsite.daphne_fit import fit_daphne
+from schedsite.daphne_fit import fit_daphne, use_uvloop
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -69,5 +69,7 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-if process.start_with_daphne():
+if "daphne.server" in sys.modules:
+    use_uvloop()
+    process.start_with_daphne()
     fit_daphne(max_frame_bytes=process.routing.max_frame_bytes)

@@ -6,8 +6,10 @@ a connection that breaks the protocol without saying why, and daphne limits fram
 ways, whatever the application may take.
 """
 
+import asyncio
 from typing import Any
 
+import uvloop
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
 SPLICED_BYTES = 65_536
@@ -36,3 +38,21 @@ def fit_daphne(*, max_frame_bytes: int) -> None:
 
 def _server_close(self: WebSocketProtocol, code: int | None = None) -> None:
     self.sendCloseFrame(code=1000 if code is None else code)
+
+
+def use_uvloop() -> None:
+    """Let daphne's reactor run on uvloop. To be called before the reactor runs.
+
+    daphne installs its reactor, on a loop of asyncio's own, before it imports the application;
+    what that loop watches already (the reactor's waker) moves along.
+    """
+    from twisted.internet import reactor
+
+    ours: Any = reactor
+    before, ours._asyncioEventloop = ours._asyncioEventloop, uvloop.new_event_loop()
+    for reader, fd in list(ours._readers.items()):
+        before.remove_reader(fd)
+        del ours._readers[reader]
+        ours.addReader(reader)
+    asyncio.set_event_loop(ours._asyncioEventloop)
+    before.close()

@@ -8,12 +8,12 @@ does: first it leaves the cluster, then the server may stop. Servers that do sen
 
 import asyncio
 import signal
-import sys
 from types import FrameType
 from typing import Any
 
 import structlog
 from django.conf import settings
+from django.core.exceptions import RequestAborted
 
 from routing.instance import Routing
 from routing.running import set_running
@@ -44,19 +44,17 @@ class Process:
             self._stopping = asyncio.get_running_loop().create_task(work)
         await asyncio.shield(self._stopping)
 
-    def start_with_daphne(self) -> bool:
-        """Start when daphne's reactor does, if this is a daphne process; True when it is one."""
-        if "daphne.server" not in sys.modules:
-            return False
+    def start_with_daphne(self) -> None:
+        """Start when daphne's reactor does. To be called in a daphne process, before that."""
         from twisted.internet import reactor
 
         # The reactor calls back a moment before its loop runs, and hides what is raised there.
         reactor.callWhenRunning(reactor._asyncioEventloop.call_soon, self._start_under_daphne)
-        return True
 
     def _start_under_daphne(self) -> None:
         self.start()
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_tell_unless_aborted)
         for number in (signal.SIGTERM, signal.SIGINT):
             servers_own = signal.getsignal(number)
 
@@ -75,3 +73,9 @@ class Process:
                 servers_own(number, None)
 
         self._leaving = asyncio.get_running_loop().create_task(leave())
+
+
+def _tell_unless_aborted(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # Django leaves its watch for a client's leaving behind when daphne ends a request under way.
+    if not isinstance(context.get("exception"), RequestAborted):
+        loop.default_exception_handler(context)

@@ -25,9 +25,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
 from registry.store.address import Address, RedisMode, Server
-
-Argument = str | bytes | int | float
-Command = tuple[Argument, ...]
+from registry.store.link import Command, Link
 
 CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 5.0
@@ -86,11 +84,11 @@ class _ServerTransport:
 
     def __init__(self, address: Address) -> None:
         server = address.hosts[0] if address.hosts else None
-        self._client = _client(address, server, REPLY_TIMEOUT_S)
+        self._link = _link(_client(address, server, REPLY_TIMEOUT_S))
         self._blocking = _client(address, server, None)
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await _pipeline(self._client, commands)
+        replies = await self._link.exchange(commands)
         if any(_is_demoted(reply) for reply in replies):
             await self._leave(inuse_connections=False)
         return replies
@@ -104,13 +102,13 @@ class _ServerTransport:
         return reply
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._link.close()
         await self._blocking.aclose()
 
     async def _leave(self, *, inuse_connections: bool) -> None:
         # They lead to a server that is no master any more; new ones find the one that is.
-        for client in (self._client, self._blocking):
-            await client.connection_pool.disconnect(inuse_connections=inuse_connections)
+        self._link.drop()
+        await self._blocking.connection_pool.disconnect(inuse_connections=inuse_connections)
 
 
 class _SentinelTransport(_ServerTransport):
@@ -123,7 +121,7 @@ class _SentinelTransport(_ServerTransport):
     def __init__(self, address: Address) -> None:
         self._service = address.service
         self._sentinels = _sentinels(address)
-        self._client = self._make(address, REPLY_TIMEOUT_S)
+        self._link = _link(self._make(address, REPLY_TIMEOUT_S))
         self._blocking = self._make(address, None)
         self._master: Server | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -176,7 +174,8 @@ class _ClusterTransport:
         self._stale = True
         self._looking: asyncio.Task[None] | None = None
         self._following: set[asyncio.Task[Any]] = set()
-        self._clients: dict[tuple[Server, float | None], redis.Redis] = {}
+        self._links: dict[Server, Link] = {}
+        self._blocking: dict[Server, redis.Redis] = {}
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         await self._learn()
@@ -215,7 +214,9 @@ class _ClusterTransport:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for client in self._clients.values():
+        for link in self._links.values():
+            await link.close()
+        for client in self._blocking.values():
             await client.aclose()
 
     async def _send_to(
@@ -249,7 +250,10 @@ class _ClusterTransport:
         self, server: Server, commands: Sequence[Command], reply_timeout_s: float | None
     ) -> list[Any]:
         try:
-            replies = await _pipeline(self._client(server, reply_timeout_s), commands)
+            if reply_timeout_s is None:
+                replies = await _pipeline(self._client(server), commands)
+            else:
+                replies = await self._link(server).exchange(commands)
         except (errors.RedisError, OSError) as error:
             self._stale = True
             return [error] * len(commands)
@@ -305,8 +309,7 @@ class _ClusterTransport:
             self._known.rotate(-1)
             try:
                 async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
-                    client = self._client(server, REPLY_TIMEOUT_S)
-                    (rows,) = await _pipeline(client, [("CLUSTER", "SLOTS")])
+                    (rows,) = await self._link(server).exchange([("CLUSTER", "SLOTS")])
             except (errors.RedisError, OSError) as error:
                 reason = error
                 continue
@@ -334,12 +337,19 @@ class _ClusterTransport:
         self._stale = True
         return errors.ClusterDownError(f"CLUSTERDOWN nobody serves slot {_slot(command)}")
 
-    def _client(self, server: Server, reply_timeout_s: float | None) -> "redis.Redis":
-        # Kept for good: what is under way at a server that left must come to its end.
-        found = self._clients.get((server, reply_timeout_s))
+    # Both are kept for good: what is under way at a server that left must come to its end.
+
+    def _link(self, server: Server) -> Link:
+        found = self._links.get(server)
         if found is None:
-            found = _client(self._address, server, reply_timeout_s)
-            self._clients[server, reply_timeout_s] = found
+            found = _link(_client(self._address, server, REPLY_TIMEOUT_S))
+            self._links[server] = found
+        return found
+
+    def _client(self, server: Server) -> "redis.Redis":
+        found = self._blocking.get(server)
+        if found is None:
+            found = self._blocking[server] = _client(self._address, server, None)
         return found
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -383,6 +393,10 @@ async def _pipeline(client: "redis.Redis", commands: Sequence[Command]) -> list[
         pipeline.execute_command(*command)
     replies: list[Any] = await pipeline.execute(raise_on_error=False)
     return replies
+
+
+def _link(client: "redis.Redis") -> Link:
+    return Link(client.connection_pool, reply_timeout_s=REPLY_TIMEOUT_S)
 
 
 def _ours(reply_timeout_s: float | None) -> dict[str, Any]:
