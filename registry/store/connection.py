@@ -37,7 +37,7 @@ class Connection:
         self._batch: list[Waiting] = []
         self._scheduled = False
         self._closed = False
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Future[list[Any]]] = set()
 
     async def call(self, *command: Argument) -> Any:
         """Run one command and return its reply; raises StoreUnavailable, or what Redis refused."""
@@ -71,10 +71,10 @@ class Connection:
         self._closed = True
         batch, self._batch = self._batch, []
         _fail(batch, StoreUnavailable(_CLOSED))
-        tasks = list(self._sending)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        sending = list(self._sending)
+        for replies in sending:
+            replies.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
         await self._transport.close()
 
     def _refuse_when_closed(self) -> None:
@@ -98,26 +98,20 @@ class Connection:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        task = asyncio.get_running_loop().create_task(self._send(batch))
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
+        replies = self._transport.send([command for command, _ in batch])
+        self._sending.add(replies)
+        replies.add_done_callback(partial(self._sent, batch))
 
-    def _sent(self, task: "asyncio.Task[None]") -> None:
-        self._sending.discard(task)
+    def _sent(self, batch: list[Waiting], replies: "asyncio.Future[list[Any]]") -> None:
+        self._sending.discard(replies)
         self._schedule()
-
-    async def _send(self, batch: list[Waiting]) -> None:
-        try:
-            replies = await self._transport.send([command for command, _ in batch])
-        except asyncio.CancelledError:
+        if replies.cancelled():
             _fail(batch, StoreUnavailable(_CLOSED))
-            raise
-        except Exception as error:
-            # Whatever went wrong, every caller of the batch hears of it.
-            for _, future in batch:
-                _settle(future, error)
             return
-        for (_, future), reply in zip(batch, replies, strict=True):
+        error = replies.exception()
+        # Whatever went wrong, every caller of the batch hears of it.
+        found = replies.result() if error is None else [error] * len(batch)
+        for (_, future), reply in zip(batch, found, strict=True):
             if isinstance(reply, asyncio.Task):
                 reply.add_done_callback(partial(_settle_from, future))
             else:
@@ -134,7 +128,7 @@ def _settle_from(future: "asyncio.Future[Any]", task: "asyncio.Task[Any]") -> No
 def _settle(future: "asyncio.Future[Any]", reply: Any) -> None:
     if future.done():
         return
-    if not isinstance(reply, Exception):
+    if not isinstance(reply, BaseException):
         future.set_result(reply)
     elif cannot_serve(reply):
         future.set_exception(_unavailable(reply))

@@ -36,16 +36,16 @@ class Link:
         self._wire: _Wire | None = None
         self._opening: asyncio.Task[_Wire] | None = None
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """The reply to each command, or the exception it was refused with.
+    def ask(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
+        """Send a batch; the future has the reply to each, or the exception it was refused with.
 
-        Raises redis-py's ConnectionError or TimeoutError when there is no server, or it did not
+        It raises redis-py's ConnectionError or TimeoutError when there is no server, or it did not
         answer; whether it ran the commands is not known then.
         """
         wire = self._wire
-        if wire is None or wire.lost is not None:
-            wire = await self._open()
-        return await wire.ask(commands)
+        if wire is not None and wire.lost is None:
+            return wire.ask(commands)
+        return asyncio.ensure_future(self._ask_new(commands))
 
     def drop(self) -> None:
         """Close the connection; batches on their way fail."""
@@ -61,6 +61,9 @@ class Link:
         self.drop()
         if wire is not None:
             await wire.closed.wait()
+
+    async def _ask_new(self, commands: Sequence[Command]) -> list[Any]:
+        return await (await self._open()).ask(commands)
 
     async def _open(self) -> "_Wire":
         # One for all who wait; a caller that gives up takes nothing away from the others.

@@ -49,10 +49,10 @@ _REFUSALS = re.compile(
 class Transport(Protocol):
     """A client of one Redis in one of its forms."""
 
-    async def send(self, commands: Sequence[Command]) -> list[Any]:
+    def send(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
         """For each command its reply, or exception, or a task that will return either.
 
-        Raises when no server can be reached.
+        The future raises when no server can be reached.
         """
 
     async def wait(self, command: Command) -> Any:
@@ -86,29 +86,39 @@ class _ServerTransport:
         server = address.hosts[0] if address.hosts else None
         self._link = _link(_client(address, server, REPLY_TIMEOUT_S))
         self._blocking = _client(address, server, None)
+        self._leaving: set[asyncio.Task[None]] = set()
 
-    async def send(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._link.exchange(commands)
-        if any(_is_demoted(reply) for reply in replies):
-            await self._leave(inuse_connections=False)
+    def send(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
+        replies = self._link.ask(commands)
+        replies.add_done_callback(self._look_for_demotion)
         return replies
 
     async def wait(self, command: Command) -> Any:
         (reply,) = await _pipeline(self._blocking, [command])
         if isinstance(reply, Exception):
             if _is_demoted(reply):
-                await self._leave(inuse_connections=False)
+                self._leave(inuse_connections=False)
             raise reply
         return reply
 
     async def close(self) -> None:
         await self._link.close()
+        await asyncio.gather(*self._leaving)
         await self._blocking.aclose()
 
-    async def _leave(self, *, inuse_connections: bool) -> None:
+    def _look_for_demotion(self, replies: "asyncio.Future[list[Any]]") -> None:
+        if replies.cancelled() or replies.exception() is not None:
+            return
+        if any(isinstance(reply, Exception) and _is_demoted(reply) for reply in replies.result()):
+            self._leave(inuse_connections=False)
+
+    def _leave(self, *, inuse_connections: bool) -> None:
         # They lead to a server that is no master any more; new ones find the one that is.
         self._link.drop()
-        await self._blocking.connection_pool.disconnect(inuse_connections=inuse_connections)
+        work = self._blocking.connection_pool.disconnect(inuse_connections=inuse_connections)
+        task = asyncio.get_running_loop().create_task(work)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
 
 class _SentinelTransport(_ServerTransport):
@@ -123,6 +133,7 @@ class _SentinelTransport(_ServerTransport):
         self._sentinels = _sentinels(address)
         self._link = _link(self._make(address, REPLY_TIMEOUT_S))
         self._blocking = self._make(address, None)
+        self._leaving = set()
         self._master: Server | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -133,9 +144,9 @@ class _SentinelTransport(_ServerTransport):
         client.response_callbacks.clear()
         return client
 
-    async def send(self, commands: Sequence[Command]) -> list[Any]:
+    def send(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
         self._watch()
-        return await super().send(commands)
+        return super().send(commands)
 
     async def wait(self, command: Command) -> Any:
         self._watch()
@@ -160,7 +171,7 @@ class _SentinelTransport(_ServerTransport):
             except (errors.RedisError, OSError):
                 continue  # Nobody knows better; who needs a connection hears why there is none.
             if self._master not in (None, master):
-                await self._leave(inuse_connections=True)
+                self._leave(inuse_connections=True)
             self._master = master
 
 
@@ -177,7 +188,10 @@ class _ClusterTransport:
         self._links: dict[Server, Link] = {}
         self._blocking: dict[Server, redis.Redis] = {}
 
-    async def send(self, commands: Sequence[Command]) -> list[Any]:
+    def send(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
+        return asyncio.ensure_future(self._send(commands))
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
         await self._learn()
         replies: list[Any] = [None] * len(commands)
         groups: defaultdict[Server, list[int]] = defaultdict(list)
@@ -253,7 +267,7 @@ class _ClusterTransport:
             if reply_timeout_s is None:
                 replies = await _pipeline(self._client(server), commands)
             else:
-                replies = await self._link(server).exchange(commands)
+                replies = await self._link(server).ask(commands)
         except (errors.RedisError, OSError) as error:
             self._stale = True
             return [error] * len(commands)
@@ -309,7 +323,7 @@ class _ClusterTransport:
             self._known.rotate(-1)
             try:
                 async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
-                    (rows,) = await self._link(server).exchange([("CLUSTER", "SLOTS")])
+                    (rows,) = await self._link(server).ask([("CLUSTER", "SLOTS")])
             except (errors.RedisError, OSError) as error:
                 reason = error
                 continue
