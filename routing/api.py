@@ -11,16 +11,10 @@ from pydantic import Field
 
 from registry.domain.errors import StoreUnavailable
 from routing.api_auth import OPERATORS, READERS
-from routing.domain.operators import Operator
+from routing.domain.operators import OUTCOME_WORDS, ActionOutcome, NotFound, Operator
 from routing.instance import Routing
 from routing.running import running
-from routing.services.actions import (
-    LONGEST_REASON,
-    OUTCOME_WORDS,
-    ActionOutcome,
-    Actions,
-    NotFound,
-)
+from routing.services.actions import LONGEST_REASON, Actions
 from routing.services.overview import JobDetail, NodeState, PoolState, SessionDetail, State
 from routing.services.rehearsal import Simulation
 

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from registry.domain.errors import StoreUnavailable
+from routing.domain.operators import ActionOutcome
 from routing.instance import Routing
-from routing.services.actions import ActionOutcome, Actions
+from routing.services.actions import Actions
 
 Answer = TypeVar("Answer")
 
