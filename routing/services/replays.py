@@ -161,7 +161,9 @@ class RemoteReplays:
     async def _done(self, letter: DeadLetter) -> ActionOutcome:
         job_id = replay_job_id(letter.id)
         if await self._jobs.get(job_id) is None:
-            return AlreadySo(letter.id, "it is gone: its job ended well after all, or it was dropped")
+            return AlreadySo(
+                letter.id, "it is gone: its job ended well after all, or it was dropped"
+            )
         facts = before(letter) | {"after": f"job {job_id}"}
         return Done(letter.id, f"replayed as job {job_id}", facts)
 
