@@ -7,6 +7,7 @@ Not promised: that a letter outlives its time or the cap of the instance that bu
 """
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from registry.domain.ids import job_id as job_id_of
 
 LONGEST_ID = 400
 REPLAY = "replay-"
+_CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})~(\S{1,128})")
 
 
 class LetterKind(StrEnum):
@@ -117,10 +119,10 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, cursor: str) -> "Position":
         """Read a cursor; raises ValueError when it is none."""
-        entry_id, tilde, instance_id = cursor.partition("~")
-        if not tilde:
+        found = _CURSOR.fullmatch(cursor)
+        if found is None:
             raise ValueError("a cursor is what an earlier page named as its next one")
-        return cls.of(entry_id, instance_id)
+        return cls(int(found[1]), int(found[2]), found[3])
 
     @property
     def cursor(self) -> str:
