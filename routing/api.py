@@ -10,17 +10,11 @@ from ninja.errors import HttpError
 from pydantic import Field
 
 from registry.domain.errors import StoreUnavailable
+from routing.api_answers import ACTION, ActionAnswer, Problem, answered, asked_by, instance
 from routing.api_auth import OPERATORS, READERS
+from routing.api_letters import router as letters
 from routing.domain.operators import Operator
-from routing.instance import Routing
-from routing.running import running
-from routing.services.actions import (
-    LONGEST_REASON,
-    OUTCOME_WORDS,
-    ActionOutcome,
-    Actions,
-    NotFound,
-)
+from routing.services.actions import LONGEST_REASON, Actions
 from routing.services.overview import JobDetail, NodeState, PoolState, SessionDetail, State
 from routing.services.rehearsal import Simulation
 
@@ -36,26 +30,13 @@ api = NinjaAPI(
     auth=READERS,
     urls_namespace="api",
 )
-
-
-class Problem(Schema):
-    """What went wrong, in one sentence."""
-
-    detail: str
+api.add_router("/deadletters", letters)
 
 
 class Reason(Schema):
     """Why an operator does something: the node is told, and the audit log keeps it."""
 
     reason: Annotated[str, Field(max_length=LONGEST_REASON)] = ""
-
-
-class ActionAnswer(Schema):
-    """What came of an action. `outcome` is "done" or "already so"; `detail` says it in words."""
-
-    outcome: str
-    subject: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +60,6 @@ class PoolList:
     pools: list[PoolState]
 
 
-ACTION = {200: ActionAnswer, 401: Problem, 403: Problem, 404: Problem, 503: Problem}
-
-
 @api.exception_handler(StoreUnavailable)
 def _store_unavailable(request: HttpRequest, error: StoreUnavailable) -> HttpResponse:
     return api.create_response(request, {"detail": str(error)}, status=503)
@@ -98,7 +76,7 @@ def _database_unavailable(request: HttpRequest, error: Exception) -> HttpRespons
 @api.get("/state", response={200: State, 503: Problem})
 async def state(request: HttpRequest) -> State:
     """The cluster as this instance sees it."""
-    return await _routing().overview.state()
+    return await instance().overview.state()
 
 
 @api.get("/nodes", response={200: NodePage, 503: Problem})
@@ -108,7 +86,7 @@ async def nodes(
     limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
 ) -> NodePage:
     """All nodes, page by page."""
-    found = _routing().overview.nodes(after=cursor, limit=limit + 1)
+    found = instance().overview.nodes(after=cursor, limit=limit + 1)
     page = found[:limit]
     return NodePage(page, page[-1].id if len(found) > limit else None)
 
@@ -116,7 +94,7 @@ async def nodes(
 @api.get("/nodes/{node_id}", response={200: NodeState, 404: Problem, 503: Problem})
 async def node(request: HttpRequest, node_id: str) -> NodeState:
     """One node."""
-    found = _routing().overview.node(node_id)
+    found = instance().overview.node(node_id)
     if found is None:
         raise HttpError(404, "no node of this id is connected to the cluster")
     return found
@@ -125,7 +103,7 @@ async def node(request: HttpRequest, node_id: str) -> NodeState:
 @api.get("/pools", response={200: PoolList, 503: Problem})
 async def pools(request: HttpRequest) -> PoolList:
     """All pools by name."""
-    return PoolList(_routing().overview.pools())
+    return PoolList(instance().overview.pools())
 
 
 # Before the pool of any name, whose path it would be too.
@@ -133,13 +111,13 @@ async def pools(request: HttpRequest) -> PoolList:
 async def regenerate_pools(request: HttpRequest) -> ActionAnswer:
     """Have the leader generate the pools now; a new version comes only of a difference."""
     actions, by = _asked(request)
-    return _answer(await actions.regenerate(by=by))
+    return answered(await actions.regenerate(by=by))
 
 
 @api.get("/pools/{name}", response={200: PoolDetail, 404: Problem, 503: Problem})
 async def pool(request: HttpRequest, name: str) -> PoolDetail:
     """One pool and its members."""
-    overview = _routing().overview
+    overview = instance().overview
     members = overview.pool_members(name)
     if members is None:
         raise HttpError(404, "no pool of this name is in force")
@@ -149,7 +127,7 @@ async def pool(request: HttpRequest, name: str) -> PoolDetail:
 @api.get("/jobs/{job_id}", response={200: JobDetail, 404: Problem, 503: Problem})
 async def job(request: HttpRequest, job_id: str) -> JobDetail:
     """One job, while its session is kept; never what it carries."""
-    found = await _routing().overview.job(job_id)
+    found = await instance().overview.job(job_id)
     if found is None:
         raise HttpError(404, "no job of this id is kept")
     return found
@@ -158,7 +136,7 @@ async def job(request: HttpRequest, job_id: str) -> JobDetail:
 @api.get("/sessions/{session_id}", response={200: SessionDetail, 404: Problem, 503: Problem})
 async def session(request: HttpRequest, session_id: str) -> SessionDetail:
     """One session, while it is kept; never its token."""
-    found = await _routing().overview.session(session_id)
+    found = await instance().overview.session(session_id)
     if found is None:
         raise HttpError(404, "no session of this id is kept")
     return found
@@ -178,14 +156,14 @@ async def simulate(
 
     Nothing is reserved. Nodes are drawn by lot: asked again, it may name others.
     """
-    return _routing().rehearsal.simulate(src_lang, tgt_lang, count=n)
+    return instance().rehearsal.simulate(src_lang, tgt_lang, count=n)
 
 
 @api.post("/nodes/{node_id}/drain", auth=OPERATORS, response=ACTION)
 async def drain_node(request: HttpRequest, node_id: str, why: Reason | None = None) -> ActionAnswer:
     """Give a node nothing new and let it finish what it has; it stays so when it reconnects."""
     actions, by = _asked(request)
-    return _answer(await actions.drain(node_id, by=by, reason=_reason(why)))
+    return answered(await actions.drain(node_id, by=by, reason=_reason(why)))
 
 
 @api.post("/nodes/{node_id}/resume", auth=OPERATORS, response=ACTION)
@@ -194,7 +172,7 @@ async def resume_node(
 ) -> ActionAnswer:
     """Give a drained node work again."""
     actions, by = _asked(request)
-    return _answer(await actions.resume(node_id, by=by, reason=_reason(why)))
+    return answered(await actions.resume(node_id, by=by, reason=_reason(why)))
 
 
 @api.post("/nodes/{node_id}/shutdown", auth=OPERATORS, response=ACTION)
@@ -203,35 +181,19 @@ async def shut_node_down(
 ) -> ActionAnswer:
     """Tell a node to end, and give it nothing new until then."""
     actions, by = _asked(request)
-    return _answer(await actions.shut_down(node_id, by=by, reason=_reason(why)))
+    return answered(await actions.shut_down(node_id, by=by, reason=_reason(why)))
 
 
 @api.post("/leader/step-down", auth=OPERATORS, response=ACTION)
 async def step_leader_down(request: HttpRequest) -> ActionAnswer:
     """Have the leader release its lease, so that another election is held."""
     actions, by = _asked(request)
-    return _answer(await actions.step_down(by=by))
+    return answered(await actions.step_down(by=by))
 
 
 def _asked(request: HttpRequest) -> tuple[Actions, Operator]:
-    operator = request.auth  # type: ignore[attr-defined]  # ninja sets it
-    return _routing().actions, operator
+    return instance().actions, asked_by(request)
 
 
 def _reason(why: Reason | None) -> str:
     return why.reason if why is not None else ""
-
-
-def _answer(outcome: ActionOutcome) -> ActionAnswer:
-    if isinstance(outcome, NotFound):
-        raise HttpError(404, outcome.sentence)
-    return ActionAnswer(
-        outcome=OUTCOME_WORDS[type(outcome)], subject=outcome.subject, detail=outcome.sentence
-    )
-
-
-def _routing() -> Routing:
-    routing = running()
-    if routing is None:
-        raise HttpError(503, "this process runs no scheduler instance")
-    return routing

@@ -24,15 +24,18 @@ from routing.services.actions import Actions, NodeControl
 from routing.services.assignment import Assignment
 from routing.services.completion import Completion
 from routing.services.connections import Connections
+from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.letter_actions import LetterActions
 from routing.services.overview import Overview
 from routing.services.persist import persist
 from routing.services.placement import Placement
 from routing.services.ports import (
+    DeadLetterStore,
     InboxStore,
     JobStore,
     QueueStore,
@@ -52,6 +55,7 @@ PATIENCE_S = 1.0
 TICK_MS = 50
 ISLAND_MS = 100
 SAFETY_NET_MS = 5_000
+TIDY_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Stores:
     slots: SlotStore
     queues: QueueStore
     inbox: InboxStore
+    letters: DeadLetterStore
 
 
 @dataclass(slots=True)
@@ -90,6 +95,8 @@ class Routing:
     overview: Overview
     rehearsal: Rehearsal
     actions: Actions
+    letters: DeadLetters
+    letter_actions: LetterActions
     control: NodeControl
     sweeper: Sweeper
     serves: bool
@@ -127,6 +134,7 @@ class Routing:
         loops.every("report", self.registry.report_ms, self._report)
         loops.every("deadlines", TICK_MS, self.retries.turn)
         loops.every("sweep", self.registry.liveness.presence_ttl_ms // 3, self.sweeper.turn)
+        loops.every("dead letters", TIDY_MS, self.letters.tidy)
         if self.serves:
             self._start_serving(loops)
         log.info("started", instance_id=self.instance_id, serves=self.serves)

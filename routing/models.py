@@ -96,3 +96,16 @@ class OperatorToken(models.Model):
             user__is_active=True,
             user__is_staff=True,
         )
+
+
+class DeadLetterRights(models.Model):
+    """Who may do what on the admin's page of dead letters. The letters are not in the database."""
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions = [
+            ("view_deadletters", "Can view dead letters"),
+            ("replay_deadletters", "Can replay dead letters"),
+            ("drop_deadletters", "Can drop dead letters"),
+        ]

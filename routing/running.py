@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from registry.domain.errors import StoreUnavailable
+from routing.domain.operators import ActionOutcome
 from routing.instance import Routing
-from routing.services.actions import ActionOutcome, Actions
+from routing.services.actions import Actions
+from routing.services.letter_actions import LetterActions
 
 Answer = TypeVar("Answer")
 
@@ -46,6 +48,13 @@ def act(
     Raises StoreUnavailable also when no answer came in time: the action then goes on by itself.
     """
     return _ask(lambda routing: action(routing.actions))
+
+
+def ask_letters(
+    question: Callable[[LetterActions], Coroutine[Any, Any, Answer]],
+) -> Answer | None:
+    """Ask something of the dead letters, or do something to them, for the same callers."""
+    return _ask(lambda routing: question(routing.letter_actions))
 
 
 def _ask(question: Callable[[Routing], Coroutine[Any, Any, Answer]]) -> Answer | None:

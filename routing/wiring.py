@@ -17,14 +17,17 @@ from routing.services.actions import Actions, NodeControl
 from routing.services.assignment import Assignment
 from routing.services.completion import Completion
 from routing.services.connections import Connections
+from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.letter_actions import LetterActions
 from routing.services.overview import Overview
 from routing.services.placement import Placement
 from routing.services.rehearsal import Rehearsal
+from routing.services.replays import RemoteReplays, Replays
 from routing.services.retries import Retries
 from routing.services.sessions import Sessions
 from routing.services.slots import Slots
@@ -32,9 +35,11 @@ from routing.services.sweeper import Sweeper
 from routing.services.tokens import Tokens
 from routing.services.waiting import Waiting
 from routing.store.audit import DjangoAuditLog
+from routing.store.deadletters import RedisDeadLetterStore
 from routing.store.inbox import RedisInboxStore
 from routing.store.jobs import RedisJobStore
 from routing.store.memory import (
+    MemoryDeadLetterStore,
     MemoryInboxStore,
     MemoryJobStore,
     MemoryQueueStore,
@@ -63,8 +68,8 @@ def build_routing(*, serves: bool = True) -> Routing:
     limits, rules = job_limits(), selection_rules()
     registry = build_registry()
     pools = build_pools(registry)
-    stores = _stores(registry, limits)
     me = registry.instance_id
+    stores = _stores(registry, limits, instance_id=me)
     membership, deadlines = registry.membership, Deadlines(registry.clock)
     delivery = Delivery(stores.inbox, instance_id=me)
     slots = Slots(stores.slots, registry.views, lease_ms=limits.reservation_ms)
@@ -74,6 +79,8 @@ def build_routing(*, serves: bool = True) -> Routing:
     sessions = Sessions(
         stores.sessions, instance_id=me, new_token=lambda: secrets.token_urlsafe(32)
     )
+    letters = _letters(registry, pools, stores)
+    letters.listen(delivery)
     completion = Completion(
         stores.jobs,
         slots,
@@ -83,6 +90,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         membership,
         sessions,
         deadlines,
+        letters,
         instance_id=me,
     )
     retries = Retries(
@@ -100,6 +108,9 @@ def build_routing(*, serves: bool = True) -> Routing:
         pools.election, membership, registry.instances, stores.inbox, sessions, retries
     )
     intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
+    replays = Replays(
+        stores.letters, stores.jobs, stores.sessions, intake, delivery, instance_id=me
+    )
     return Routing(
         registry=registry,
         pools=pools,
@@ -149,6 +160,8 @@ def build_routing(*, serves: bool = True) -> Routing:
             pools.index, registry.views, rules=rules, chance=registry.random.random
         ),
         actions=_actions(registry, pools, delivery, instance_id=me),
+        letters=letters,
+        letter_actions=LetterActions(letters, replays, DjangoAuditLog()),
         control=NodeControl(delivery, membership, waiting, instance_id=me),
         sweeper=sweeper,
         serves=serves,
@@ -163,6 +176,29 @@ async def build_actions() -> AsyncIterator[Actions]:
 
     Raises ImproperlyConfigured where settings are wrong, and StoreUnavailable.
     """
+    async with _outside() as (registry, stores, me):
+        await registry.membership.sync()
+        delivery = Delivery(stores.inbox, instance_id=me)
+        yield _actions(registry, build_pools(registry), delivery, instance_id=me)
+
+
+@asynccontextmanager
+async def build_letter_actions() -> AsyncIterator[LetterActions]:
+    """Wire the dead letters for a process that is no instance; raises like `build_actions`."""
+    async with _outside() as (registry, stores, me):
+        letters = _letters(registry, build_pools(registry), stores)
+        replays = RemoteReplays(
+            stores.letters,
+            stores.jobs,
+            registry.instances,
+            Delivery(stores.inbox, instance_id=me),
+            registry.clock,
+        )
+        yield LetterActions(letters, replays, DjangoAuditLog())
+
+
+@asynccontextmanager
+async def _outside() -> AsyncIterator[tuple[Registry, Stores, str]]:
     if settings.SCHED_REDIS_MODE == "off":
         raise ImproperlyConfigured(
             "SCHED_REDIS_MODE is 'off', so no other process can reach the instance;"
@@ -170,18 +206,22 @@ async def build_actions() -> AsyncIterator[Actions]:
         )
     registry = build_registry()
     try:
-        ground = registry.ground
-        assert isinstance(ground, RedisGround)  # noqa: S101 (only mode `off` has another)
         # Never the id of an instance, whatever SCHED_INSTANCE_ID says: what is meant for the
         # instance of that name would be taken for our own.
         me = f"command-{secrets.token_hex(8)}"
-        inbox = RedisInboxStore(ground.connection, ground.keys, instance_id=me)
-        await registry.membership.sync()
-        yield _actions(
-            registry, build_pools(registry), Delivery(inbox, instance_id=me), instance_id=me
-        )
+        yield registry, _stores(registry, job_limits(), instance_id=me), me
     finally:
         await registry.close()
+
+
+def _letters(registry: Registry, pools: Pools, stores: Stores) -> DeadLetters:
+    return DeadLetters(
+        stores.letters,
+        stores.jobs,
+        registry.instances,
+        instance_id=registry.instance_id,
+        leads=lambda: pools.election.leading() is not None,
+    )
 
 
 def _actions(registry: Registry, pools: Pools, delivery: Delivery, *, instance_id: str) -> Actions:
@@ -226,9 +266,10 @@ def selection_rules() -> SelectionRules:
         raise ImproperlyConfigured(str(error)) from None
 
 
-def _stores(registry: Registry, limits: JobLimits) -> Stores:
-    ground, me = registry.ground, registry.instance_id
+def _stores(registry: Registry, limits: JobLimits, *, instance_id: str) -> Stores:
+    ground, me = registry.ground, instance_id
     retention_ms = settings.SCHED_SESSION_RETENTION_MS + limits.life_ms
+    limit, keep_ms = settings.SCHED_DEAD_LETTERS_LIMIT, settings.SCHED_DEAD_LETTERS_KEEP_MS
     if isinstance(ground, RedisGround):
         redis = (ground.connection, ground.keys)
         return Stores(
@@ -242,6 +283,9 @@ def _stores(registry: Registry, limits: JobLimits) -> Stores:
             RedisSlotStore(*redis),
             RedisQueueStore(*redis),
             RedisInboxStore(*redis, instance_id=me),
+            RedisDeadLetterStore(
+                *redis, instance_id=me, limit=limit, keep_ms=keep_ms, retention_ms=retention_ms
+            ),
         )
     server = ground.server
     return Stores(
@@ -252,4 +296,7 @@ def _stores(registry: Registry, limits: JobLimits) -> Stores:
         MemorySlotStore(server),
         MemoryQueueStore(server),
         MemoryInboxStore(server, instance_id=me),
+        MemoryDeadLetterStore(
+            server, instance_id=me, limit=limit, keep_ms=keep_ms, retention_ms=retention_ms
+        ),
     )

@@ -5,11 +5,13 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from registry.admin_live import live_urls
+from routing.admin_letters import letter_urls
 from routing.api import api
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/live/")),
     path("admin/live/", include(live_urls(admin.site))),
+    path("admin/deadletters/", include(letter_urls(admin.site))),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
 ]

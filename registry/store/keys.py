@@ -26,11 +26,15 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `sessions:open:{session:ID}` | sorted set: job id by deadline | session retention | dispatch |
 | `sessions:outbox:{session:ID}` | stream: terminal messages, id `seq-0` | session retention, trimmed by `result_ack` | dispatch |
 | `sessions:job:{session:ID}:JOB` | hash | session retention | dispatch |
+| `sessions:replay:{session:ID}` | string: ReplayNote JSON, of a dead letter's replay | session retention | whoever replays |
 | `instances:all` | hash: instance id -> InstanceReport JSON | field removed with the instance | each instance |
 | `instances:presence:{instance:ID}` | string | SCHED_PRESENCE_TTL_MS | each instance |
 | `instances:sessions:{instance:ID}` | set of session ids | removed with the instance | each instance |
 | `streams:{instance:ID}:inbox` | stream, group `scheduler` | removed with the instance | anyone |
-| `streams:{instance:ID}:dlq` | stream: envelopes nobody could act on | capped at 1,000 | the instance |
+| `streams:{instance:ID}:dlq` | stream: dead letters, without what they carry | SCHED_DEAD_LETTERS_LIMIT, SCHED_DEAD_LETTERS_KEEP_MS | the instance that buried them |
+| `streams:{instance:ID}:dlq:index` | hash: letter id -> entry id | field removed with the letter | as the stream |
+| `streams:{instance:ID}:dlq:payloads` | hash: letter id -> payload | field removed with the letter | as the stream |
+| `instances:letters` | set of instance ids that have letters, dead ones too | id removed with the last letter of the dead | whoever buries |
 | `queues:{queue}:...` | see routing | while jobs wait | dispatch |
 """
 
@@ -55,6 +59,7 @@ class Keys:
         self.node_birth = f"{{{root}:nodes:all}}:birth"
         self.node_loads = f"{{{root}:nodes:all}}:loads"
         self.instances = f"{root}:instances:all"
+        self.letter_instances = f"{root}:instances:letters"
         self.queue_index = f"{root}:queues:{{queue}}:index"
 
     def node_owner(self, node_id: str) -> str:
@@ -81,6 +86,9 @@ class Keys:
     def session_job(self, session_id: str, job_id: str) -> str:
         return f"{self._root}:sessions:job:{{session:{session_id}}}:{job_id}"
 
+    def session_replay(self, session_id: str) -> str:
+        return f"{self._root}:sessions:replay:{{session:{session_id}}}"
+
     def instance_presence(self, instance_id: str) -> str:
         return f"{self._root}:instances:presence:{{instance:{instance_id}}}"
 
@@ -92,6 +100,12 @@ class Keys:
 
     def instance_dlq(self, instance_id: str) -> str:
         return f"{self._root}:streams:{{instance:{instance_id}}}:dlq"
+
+    def instance_dlq_index(self, instance_id: str) -> str:
+        return f"{self.instance_dlq(instance_id)}:index"
+
+    def instance_dlq_payloads(self, instance_id: str) -> str:
+        return f"{self.instance_dlq(instance_id)}:payloads"
 
     def queue(self, pool_name: str) -> str:
         return f"{self._root}:queues:{{queue}}:pool:{pool_name}"

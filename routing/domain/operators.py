@@ -1,6 +1,6 @@
 """Who acts on the cluster, and what is kept of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +20,51 @@ class Operator:
     name: str
     source: Source
     address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It was done, or is on its way. `sentence` says what, for people.
+
+    `facts`, here and below, are more for the audit log: how it was before, and is after.
+    """
+
+    subject: str
+    sentence: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadySo:
+    """It was so before, and is so still."""
+
+    subject: str
+    sentence: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """There is nobody to do it to; nothing was done."""
+
+    subject: str
+    sentence: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """It cannot be done as things are; nothing was done."""
+
+    subject: str
+    sentence: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+ActionOutcome = Done | AlreadySo | NotFound | NotNow
+
+OUTCOME_WORDS = {Done: "done", AlreadySo: "already so", NotFound: "not found", NotNow: "not now"}
+"""What the API answers and the audit log keeps; a failure is kept as "failed"."""
 
 
 @dataclass(frozen=True, slots=True)

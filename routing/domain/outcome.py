@@ -180,7 +180,7 @@ class Envelope:
 
 
 class EnvelopeKind:
-    """The commands. `subject` is the node or session; `number` the attempt or seq."""
+    """The commands. `subject` is the node, session or dead letter; `number` the attempt or seq."""
 
     ASSIGN = "assign"
     CANCEL = "cancel"
@@ -188,3 +188,4 @@ class EnvelopeKind:
     RESULT = "result"
     PARTIAL = "partial"
     MOVED = "moved"
+    REPLAY = "replay"

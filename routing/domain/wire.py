@@ -345,6 +345,21 @@ def job_assign(payload: bytes, *, job_id: str, attempt_id: int) -> bytes:
     return head + payload[1:]
 
 
+def replayed_utterance(payload: bytes, *, session_id: str) -> Frame:
+    """A job's payload as the first utterance of another session; all else in it stays as it is.
+
+    Its deadline is not heeded again: it was that of a client who no longer waits.
+    """
+    fields = _fields.decode(payload)
+    fields |= {
+        "type": Raw(b'"utterance"'),
+        "session_id": Raw(_encode(session_id)),
+        "utterance_index": Raw(b"0"),
+    }
+    message, _ = SESSION_FRAMES.decode(_encode(fields))
+    return Frame(msgspec.structs.replace(message, deadline_ms=None), fields)
+
+
 def job_cancel(job_id: str, *, reason: str) -> bytes:
     return _encode({"type": "job_cancel", "job_id": job_id, "reason": reason})
 

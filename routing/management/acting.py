@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from django.core.management.base import CommandError
 
 from registry.domain.errors import StoreUnavailable
-from routing.domain.operators import Operator, Source
-from routing.services.actions import ActionOutcome, Actions, NotFound
+from routing.domain.operators import ActionOutcome, NotFound, Operator, Source
+from routing.services.actions import Actions
 from routing.wiring import build_actions
 
 Action = Callable[[Actions, Operator], Awaitable[ActionOutcome]]

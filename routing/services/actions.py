@@ -12,22 +12,20 @@ Not promised: that the node obeys, or that it heard (it may be leaving). A drain
 back is told so by the status in its `node_register_ack`.
 """
 
-import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 import msgspec
 import structlog
 
 from pools.services.ports import CatalogStore
-from registry.domain.errors import StoreUnavailable
 from registry.domain.node import NodeStatus
 from registry.services.membership import Membership
 from registry.services.ports import LeaseStore
 from routing.domain import wire
-from routing.domain.operators import AuditRecord, Operator
+from routing.domain.operators import ActionOutcome, AlreadySo, Done, NotFound, Operator
 from routing.domain.outcome import Envelope, EnvelopeKind
+from routing.services.auditing import Auditor
 from routing.services.delivery import Delivery
 from routing.services.ports import AuditLog
 from routing.services.waiting import Waiting
@@ -47,36 +45,6 @@ class NodeCommand(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """It was done, or is on its way. `sentence` says what, for people."""
-
-    subject: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class AlreadySo:
-    """It was so before, and is so still."""
-
-    subject: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotFound:
-    """There is nobody to do it to; nothing was done."""
-
-    subject: str
-    sentence: str
-
-
-ActionOutcome = Done | AlreadySo | NotFound
-
-OUTCOME_WORDS = {Done: "done", AlreadySo: "already so", NotFound: "not found"}
-"""What the API answers and the audit log keeps; a failure is kept as "failed"."""
-
-
 class Actions:
     """Asks for things in an operator's name. Every method raises StoreUnavailable."""
 
@@ -94,9 +62,8 @@ class Actions:
         self._delivery = delivery
         self._catalog = catalog
         self._leases = leases
-        self._audit = audit
+        self._audited = Auditor(audit).audited
         self._instance_id = instance_id
-        self._under_way: set[asyncio.Future[ActionOutcome]] = set()
 
     async def drain(self, node_id: str, *, by: Operator, reason: str = "") -> ActionOutcome:
         """Give a node nothing new, and let it finish; also when it reconnects."""
@@ -170,58 +137,6 @@ class Actions:
             return Done("pools", "nobody leads now; the next leader generates the pools")
         return Done("pools", f"{held.instance_id}, the leader, is asked to generate the pools")
 
-    async def _audited(
-        self,
-        work: Awaitable[ActionOutcome],
-        action: str,
-        subject: str,
-        *,
-        by: Operator,
-        reason: str = "",
-    ) -> ActionOutcome:
-        # Who hangs up half-way must not get away with an action that is not audited.
-        task = asyncio.ensure_future(self._do(work, action, subject, by=by, reason=reason))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
-
-    async def _do(
-        self,
-        work: Awaitable[ActionOutcome],
-        action: str,
-        subject: str,
-        *,
-        by: Operator,
-        reason: str,
-    ) -> ActionOutcome:
-        detail = {"reason": reason} if reason else {}
-        try:
-            outcome = await work
-        except StoreUnavailable as error:
-            await self._keep(AuditRecord(by, action, subject, "failed", detail | _why(str(error))))
-            raise
-        record = AuditRecord(
-            by, action, subject, OUTCOME_WORDS[type(outcome)], detail | _why(outcome.sentence)
-        )
-        if not await self._keep(record):
-            raise StoreUnavailable(
-                f"{outcome.sentence}; but that could not be written to the audit log"
-            )
-        return outcome
-
-    async def _keep(self, record: AuditRecord) -> bool:
-        by = record.operator
-        event = log.bind(
-            action=record.action, subject=record.subject, by=by.name, source=by.source.value
-        )
-        try:
-            await self._audit.record(record)
-        except StoreUnavailable as error:
-            event.error("action not audited", outcome=record.outcome, reason=str(error))
-            return False
-        event.info("operator action", outcome=record.outcome)
-        return True
-
 
 class NodeControl:
     """Carries out, in the instance that holds a node, what was asked anywhere."""
@@ -274,7 +189,3 @@ _order = msgspec.json.Decoder(_Order)
 
 def _unknown_node(node_id: str) -> NotFound:
     return NotFound(node_id, "no node of this id is connected to the cluster")
-
-
-def _why(sentence: str) -> dict[str, str]:
-    return {"sentence": sentence}

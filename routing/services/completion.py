@@ -5,6 +5,7 @@ follows (the slot, the session's instance, the node) may be lost and is made goo
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from routing.domain.errors import ErrorCode
 from routing.domain.job import DEFAULT_PRIORITY, JobState
 from routing.domain.outcome import Brief, Envelope, EnvelopeKind, Finished, Stale
 from routing.services.assignment import Assignment
+from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
 from routing.services.persist import persist
@@ -41,6 +43,7 @@ class Completion:
         membership: Membership,
         sessions: Sessions,
         deadlines: Deadlines,
+        letters: DeadLetters,
         *,
         instance_id: str,
     ) -> None:
@@ -52,6 +55,7 @@ class Completion:
         self._membership = membership
         self._sessions = sessions
         self._deadlines = deadlines
+        self._letters = letters
         self._instance_id = instance_id
         self.finished = 0
         delivery.on(EnvelopeKind.RESULT, self._on_result)
@@ -98,16 +102,17 @@ class Completion:
         )
 
     async def time_out(self, job_id: str, *, reason: str, history: list[dict[str, Any]]) -> bool:
-        """End a job whose time is over."""
-        return await self._end(
-            job_id, JobState.EXPIRED, ErrorCode.JOB_TIMEOUT, reason, history=history
-        )
+        """End a job whose time is over. With a failed attempt, it leaves a dead letter."""
+        code = ErrorCode.JOB_TIMEOUT
+        end = partial(self._end, job_id, JobState.EXPIRED, code, reason, history=history)
+        return await self._letters.bury_and(end, job_id, code=code, reason=reason, history=history)
 
     async def give_up(self, job_id: str, *, timed_out: bool, history: list[dict[str, Any]]) -> bool:
-        """End a job that has no attempt left."""
+        """End a job that has no attempt left. It leaves a dead letter."""
         code = ErrorCode.JOB_TIMEOUT if timed_out else ErrorCode.NODE_FAILED
         reason = f"{len(history)} attempts failed, the last one because {history[-1]['reason']}"
-        return await self._end(job_id, JobState.FAILED, code, reason, history=history)
+        end = partial(self._end, job_id, JobState.FAILED, code, reason, history=history)
+        return await self._letters.bury_and(end, job_id, code=code, reason=reason, history=history)
 
     async def lost(self, job_id: str) -> bool:
         """End a job of a session served here that the store has lost. False when it knows it."""

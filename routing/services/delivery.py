@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 FINISH_PAUSE_S = 0.02
 
 Handler = Callable[[Envelope], Awaitable[None]]
+Burial = Callable[..., Awaitable[None]]
 
 
 class Delivery:
@@ -28,6 +29,7 @@ class Delivery:
         self._instance_id = instance_id
         self._handlers: dict[str, Handler] = {}
         self._batches: AsyncIterator[list[tuple[str, Envelope]]] | None = None
+        self.on_dead: Burial = _nobody
         self.crossed = 0
         self.received = 0
 
@@ -52,8 +54,9 @@ class Delivery:
             self._batches = self._inbox.receive()
         try:
             batch = await anext(self._batches)
-            done = [token for token, envelope in batch if await self._act(token, envelope)]
-            await self._inbox.done(done)
+            for token, envelope in batch:
+                await self._act(token, envelope)
+            await self._inbox.done([token for token, _ in batch])
         except StopAsyncIteration:
             await asyncio.Event().wait()  # The inbox is closed: nothing comes any more.
         except BaseException:
@@ -65,12 +68,12 @@ class Delivery:
         while not await self._inbox.close():  # noqa: ASYNC110 (the store is what changes)
             await asyncio.sleep(FINISH_PAUSE_S)  # `pump` acknowledges in its own task
 
-    async def _act(self, token: str, envelope: Envelope) -> bool:
+    async def _act(self, token: str, envelope: Envelope) -> None:
         handler = self._handlers.get(envelope.kind)
         if handler is None:
             # From a newer version of the scheduler.
-            await self._inbox.bury(token, envelope, reason="unknown kind")
-            return False
+            await self.on_dead(token, envelope, reason="unknown kind")
+            return
         self.received += 1
         try:
             await handler(envelope)
@@ -78,6 +81,8 @@ class Delivery:
             raise
         except Exception as error:
             log.exception("command failed", kind=envelope.kind, subject=envelope.subject)
-            await self._inbox.bury(token, envelope, reason=f"{type(error).__name__}: {error}")
-            return False
-        return True
+            await self.on_dead(token, envelope, reason=f"{type(error).__name__}: {error}")
+
+
+async def _nobody(token: str, envelope: Envelope, *, reason: str) -> None:
+    log.error("command dropped", kind=envelope.kind, subject=envelope.subject, reason=reason)

@@ -7,6 +7,7 @@ contract suite holds both to the same behaviour.
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from routing.domain.letters import Burial, DeadLetter, Position, ReplayNote
 from routing.domain.operators import AuditRecord
 from routing.domain.outcome import (
     Acceptance,
@@ -193,8 +194,37 @@ class InboxStore(Protocol):
     async def clear(self, instance_id: str, tokens: Sequence[str]) -> bool:
         """Drop these from that inbox, and the inbox too if none is left: True then."""
 
-    async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
-        """Move a command that cannot be acted on to the dead letters of this instance."""
+
+class DeadLetterStore(Protocol):
+    """Dead letters, under the tag of the instance that buried them."""
+
+    async def bury(self, letter: DeadLetter, *, payload: bytes) -> Burial:
+        """Add a letter to this instance's, once, whoever has it; the oldest ones make way."""
+
+    async def instances(self) -> list[str]:
+        """Who may have letters, by id; also those that are gone."""
+
+    async def read(
+        self, instance_id: str, *, before: str, count: int
+    ) -> list[tuple[Position, DeadLetter]]:
+        """An instance's letters, newest first, those below the entry `before`; '' for all."""
+
+    async def get(self, letter_id: str) -> tuple[DeadLetter, bytes] | None:
+        """A letter and its payload, wherever it lies."""
+
+    async def drop(self, letter_id: str) -> bool:
+        """Remove a letter wherever it lies; False when there is none."""
+
+    async def trim(self, instance_id: str) -> Burial:
+        """Remove an instance's letters that are too old, or too many, the oldest first."""
+
+    async def forget(self, instance_id: str) -> None:
+        """Name an instance no more that is gone and has no letters."""
+
+    async def note_replay(self, session_id: str, note: ReplayNote) -> None:
+        """Keep with a replay's session whose replay it is, for as long as its job may take."""
+
+    async def replay_note(self, session_id: str) -> ReplayNote | None: ...
 
 
 class AuditLog(Protocol):

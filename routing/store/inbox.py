@@ -104,27 +104,6 @@ class RedisInboxStore:
         reply = await self._connection.run(SCRIPTS["close_inbox"], [inbox], [])
         return reply.word == "closed"
 
-    async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
-        await self._connection.call(
-            "XADD",
-            self._keys.instance_dlq(self._instance_id),
-            "MAXLEN",
-            "~",
-            1000,
-            "*",
-            "reason",
-            reason,
-            "kind",
-            envelope.kind,
-            "subject",
-            envelope.subject,
-            "job",
-            envelope.job_id,
-            "body",
-            envelope.body,
-        )
-        await self.done([token])
-
     async def _read(self, since: str) -> list[Entry]:
         command = (
             "XREADGROUP", "GROUP", GROUP, self._instance_id, "COUNT", _BATCH,

@@ -16,9 +16,8 @@ from django.urls import path, reverse
 from django.utils import timezone
 
 from routing import running
-from routing.domain.operators import AuditRecord, Operator, Source
+from routing.domain.operators import AuditRecord, Done, Operator, Source
 from routing.models import AuditEntry, OperatorToken
-from routing.services.actions import Done
 from routing.store.audit import DjangoAuditLog
 from routing.store.tokens import DjangoOperatorTokens
 

@@ -18,10 +18,19 @@ from registry.store.memory import (
     MemoryServer,
 )
 from registry.store.nodes import RedisNodeStore
-from routing.services.ports import InboxStore, JobStore, QueueStore, SessionStore, SlotStore
+from routing.services.ports import (
+    DeadLetterStore,
+    InboxStore,
+    JobStore,
+    QueueStore,
+    SessionStore,
+    SlotStore,
+)
+from routing.store.deadletters import RedisDeadLetterStore
 from routing.store.inbox import RedisInboxStore
 from routing.store.jobs import RedisJobStore
 from routing.store.memory import (
+    MemoryDeadLetterStore,
     MemoryInboxStore,
     MemoryJobStore,
     MemoryQueueStore,
@@ -61,6 +70,10 @@ class Backend(Protocol):
     def queues(self) -> QueueStore: ...
 
     def inbox(self, instance_id: str) -> InboxStore: ...
+
+    def letters(
+        self, instance_id: str = "one", *, limit: int = 100, keep_ms: int = LONG_MS
+    ) -> DeadLetterStore: ...
 
     async def lose_everything(self) -> None:
         """Take all data from the server, as a restart without its disk does."""
@@ -112,6 +125,17 @@ class MemoryBackend:
 
     def inbox(self, instance_id: str) -> InboxStore:
         return MemoryInboxStore(self._server, instance_id=instance_id)
+
+    def letters(
+        self, instance_id: str = "one", *, limit: int = 100, keep_ms: int = LONG_MS
+    ) -> DeadLetterStore:
+        return MemoryDeadLetterStore(
+            self._server,
+            instance_id=instance_id,
+            limit=limit,
+            keep_ms=keep_ms,
+            retention_ms=SHORT_MS,
+        )
 
     async def lose_everything(self) -> None:
         self._server.lose_everything()
@@ -171,6 +195,18 @@ class RedisBackend:
 
     def inbox(self, instance_id: str) -> InboxStore:
         return RedisInboxStore(self.connection, self.keys, instance_id=instance_id)
+
+    def letters(
+        self, instance_id: str = "one", *, limit: int = 100, keep_ms: int = LONG_MS
+    ) -> DeadLetterStore:
+        return RedisDeadLetterStore(
+            self.connection,
+            self.keys,
+            instance_id=instance_id,
+            limit=limit,
+            keep_ms=keep_ms,
+            retention_ms=SHORT_MS,
+        )
 
     async def lose_everything(self) -> None:
         await self.connection.call("FLUSHALL")

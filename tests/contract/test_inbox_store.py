@@ -134,15 +134,6 @@ async def test_done_twice_is_no_harm(backend: Backend) -> None:
     assert await one.close()
 
 
-async def test_what_was_buried_does_not_come_again(backend: Backend) -> None:
-    one = backend.inbox("one")
-    await one.open()
-    await backend.inbox("two").send("one", ASSIGN)
-    [(token, envelope)] = await take(one)
-    await one.bury(token, envelope, reason="unknown kind")
-    assert await one.close()
-
-
 async def test_an_inbox_with_something_in_it_does_not_close(backend: Backend) -> None:
     one, two = backend.inbox("one"), backend.inbox("two")
     await one.open()

@@ -1,6 +1,5 @@
 """Inboxes in memory."""
 
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -9,15 +8,12 @@ from routing.domain.outcome import (
     Envelope,
 )
 
-DEAD_LETTERS_KEPT = 1_000
-
 
 class InboxState:
-    """What lies in each open inbox by position, and what nobody could act on."""
+    """What lies in each open inbox by position."""
 
     def __init__(self, server: MemoryServer) -> None:
         self.inboxes: dict[str, dict[int, Envelope]] = {}
-        self.dead: deque[tuple[Envelope, str]] = deque(maxlen=DEAD_LETTERS_KEPT)
 
 
 class MemoryInboxStore:
@@ -80,7 +76,3 @@ class MemoryInboxStore:
         if not inbox:
             self._state.inboxes.pop(instance_id, None)
         return not inbox
-
-    async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
-        self._state.dead.append((envelope, reason))
-        await self.done([token])

@@ -25,10 +25,10 @@ from registry.domain.node import Hardware, Liveness, NodeLoad, NodeSnapshot, Nod
 from registry.services.membership import LocalNode, Membership, Registration
 from registry.services.views import NodeViews
 from registry.store.memory import MemoryLeaseStore, MemoryNodeStore, MemoryServer
-from routing.domain.operators import AuditRecord, Operator, Source
+from routing.domain.operators import AlreadySo, AuditRecord, Done, NotFound, Operator, Source
 from routing.domain.outcome import Envelope, EnvelopeKind, Full, Reserved
 from routing.domain.selection import SelectionRules
-from routing.services.actions import Actions, AlreadySo, Done, NodeControl, NotFound
+from routing.services.actions import Actions, NodeControl
 from routing.services.delivery import Delivery
 from routing.services.rehearsal import Rehearsal
 from routing.store.memory import MemoryInboxStore, MemorySlotStore

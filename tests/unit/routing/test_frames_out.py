@@ -117,6 +117,18 @@ def test_audio_comes_out_byte_by_byte_as_it_came_in():
     assert f'"tts_audio":{audio}'.encode() in resulted(f',"tts_audio":{audio}')
 
 
+def test_a_replayed_utterance_is_the_same_but_for_whose_it_is():
+    odd = "".join(f',"x_{number}":{value}' for number, value in enumerate(ODD_SPELLINGS))
+    _, fields = SESSION_FRAMES.decode(UTTERANCE + odd + ',"priority":7,"deadline_ms":5}')
+    payload = wire.job_payload(fields, trace_id="t-9")
+    message, replayed = wire.replayed_utterance(payload, session_id="replay-1")
+    again = wire.job_payload(replayed, trace_id="t-9")
+    told = payload.replace(b'"session_id":"s-1"', b'"session_id":"replay-1"', 1)
+    assert again == told.replace(b'"utterance_index":3', b'"utterance_index":0', 1)
+    assert (message.session_id, message.utterance_index) == ("replay-1", 0)
+    assert (message.priority, message.trace_id, message.deadline_ms) == (7, "t-9", None)
+
+
 def _values(inner: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
 
