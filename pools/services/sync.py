@@ -12,7 +12,7 @@ import structlog
 from pools.domain.index import PoolIndex
 from pools.domain.news import News, Published
 from pools.domain.pool import Pool
-from pools.domain.snapshot import EMPTY, PoolConfig, difference, digest
+from pools.domain.snapshot import EMPTY, PoolConfig, digest
 from pools.services.ports import CatalogStore
 from registry.domain.node import NodeSnapshot
 from registry.services.ports import Clock
@@ -33,7 +33,7 @@ class PoolSync:
         self._clock = clock
         self._position: str | None = None
         self._in_touch = False
-        self._digest = digest(EMPTY)
+        self._digest: str | None = None
         self._listeners: list[Callable[[News], None]] = []
         self.index = index
         self.config = EMPTY
@@ -44,6 +44,8 @@ class PoolSync:
     @property
     def digest(self) -> str:
         """Digest of the configuration in force."""
+        if self._digest is None:
+            self._digest = digest(self.config)
         return self._digest
 
     @property
@@ -60,7 +62,7 @@ class PoolSync:
         if config.order <= self.config.order:
             return False
         before, self.config = self.config, config
-        self._digest = digest(config)
+        self._digest = None
         if self.local:
             self.leave_local()
         elif config.pools != before.pools:
@@ -70,7 +72,7 @@ class PoolSync:
             "pool configuration applied",
             epoch=config.epoch,
             version=config.version,
-            difference=difference(before, config).summary(),
+            pools=len(config.pools),
         )
         return True
 

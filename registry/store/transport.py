@@ -96,12 +96,12 @@ class _ServerTransport:
         return replies
 
     async def wait(self, command: Command) -> Any:
-        (reply,) = await _pipeline(self._blocking, [command])
-        if isinstance(reply, Exception):
-            if _is_demoted(reply):
+        try:
+            return await _read(self._blocking, command)
+        except errors.ResponseError as error:
+            if _is_demoted(error):
                 await self._leave(inuse_connections=False)
-            raise reply
-        return reply
+            raise
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -383,6 +383,17 @@ async def _pipeline(client: "redis.Redis", commands: Sequence[Command]) -> list[
         pipeline.execute_command(*command)
     replies: list[Any] = await pipeline.execute(raise_on_error=False)
     return replies
+
+
+async def _read(client: "redis.Redis", command: Command) -> Any:
+    """One command without a pipeline, whose end would stand between the reply and its reader."""
+    pool = client.connection_pool
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        await connection.send_command(*command)
+        return await connection.read_response()
+    finally:
+        await pool.release(connection)
 
 
 def _ours(reply_timeout_s: float | None) -> dict[str, Any]:
