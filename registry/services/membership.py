@@ -93,6 +93,9 @@ SLICE = 200
 ROUNDS_ADRIFT = 2
 """Syncs in a row with another digest than the store's before all nodes are read anew."""
 
+STALL_MS = 1_000
+"""A look for silent nodes that is as late as this is worth a line in the log."""
+
 REPLACED = 4409
 SILENT = 4408
 """Close codes; `routing.domain.errors.CloseCode` has them all."""
@@ -122,6 +125,7 @@ class Membership:
         self._in_touch = False
         self._loss_listeners: list[Callable[[], None]] = []
         self._told_all_at_ms = clock()
+        self._looked_at_ms = clock()
         self._in_touch_since_ms: int | None = None
         self._writing = 0
         self._adrift = False
@@ -269,8 +273,21 @@ class Membership:
         return True
 
     def close_silent(self) -> None:
-        """Close sockets of nodes that said nothing for a presence TTL (half-open connections)."""
-        oldest_ms = self._clock() - self._liveness.presence_ttl_ms
+        """Close sockets of nodes that said nothing for a presence TTL (half-open connections).
+
+        To be called every `silence_check_ms`. While it is late this process did not run: that time
+        is not held against the nodes, and what they said meanwhile is read before they are judged.
+        """
+        now_ms, every_ms = self._clock(), self._liveness.silence_check_ms
+        late_ms = max(now_ms - self._looked_at_ms - every_ms, 0)
+        self._looked_at_ms = now_ms
+        for node in self.local_nodes():
+            node.heard_ms = min(node.heard_ms + late_ms, now_ms)
+        if late_ms >= STALL_MS:
+            log.warning("this process stalled", late_ms=late_ms)
+        if late_ms > every_ms:
+            return
+        oldest_ms = now_ms - self._liveness.presence_ttl_ms
         for node in self.local_nodes():
             # What it says while we are busy with what it said, for want of a store, waits.
             if node.heard_ms < oldest_ms and not node.busy:
