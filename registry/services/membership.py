@@ -88,7 +88,7 @@ class LocalNode:
 
 NEWS_WAIT_MS = 5_000
 SLICE = 200
-"""Nodes kept at once, so that thousands of them do not hold the event loop."""
+"""Nodes kept or taken over at once, so that thousands of them do not hold the event loop."""
 
 ROUNDS_ADRIFT = 2
 """Syncs in a row with another digest than the store's before all nodes are read anew."""
@@ -128,6 +128,7 @@ class Membership:
         self._looked_at_ms = clock()
         self._in_touch_since_ms: int | None = None
         self._writing = 0
+        self._writes = 0
         self._adrift = False
         self._rounds_adrift = 0
         self._unwritten = False
@@ -333,6 +334,7 @@ class Membership:
             self._synced_at_ms = self._clock()
 
     async def _sync_changes(self, since: Position) -> None:
+        writes = self._writes
         changes = await self._store.changes(since)
         if changes.lost:
             log.warning("the store lost its data", told=changes.told, seen=since.sequence)
@@ -341,11 +343,12 @@ class Membership:
         if not changes.complete:
             await self._sync_everything()
             return
-        self._apply(changes.nodes, changes.loads)
+        await self._apply(changes.nodes, changes.loads)
         self._position = changes.position
-        # What we are writing now is in our views already, and in the store not yet.
+        # What we write now, or wrote since, is in our views already, and in that digest not yet.
         self._adrift = (
             not self._writing
+            and writes == self._writes
             and changes.told == changes.position.sequence
             and changes.digest != self.views.digest
         )
@@ -391,7 +394,7 @@ class Membership:
         self.full_syncs += 1
         self._adrift = self._unwritten = False
         stored = {snapshot.node_id: snapshot for snapshot in snapshots}
-        self._apply(snapshots, {})
+        await self._apply(snapshots, {})
         for view in self.views:
             node_id = view.snapshot.node_id
             if node_id not in stored and node_id not in self._local:
@@ -406,8 +409,12 @@ class Membership:
         if await self._keep(node):
             await self._write(self._store.put(node.snapshot))
 
-    def _apply(self, nodes: Sequence[NodeSnapshot | Gone], loads: Mapping[str, NodeLoad]) -> None:
-        for news in nodes:
+    async def _apply(
+        self, nodes: Sequence[NodeSnapshot | Gone], loads: Mapping[str, NodeLoad]
+    ) -> None:
+        for position, news in enumerate(nodes, 1):
+            if position % SLICE == 0:
+                await asyncio.sleep(0)
             if isinstance(news, Gone):
                 ours = self._local.get(news.node_id)
                 if ours is not None and ours.snapshot.connection_epoch == news.connection_epoch:
@@ -426,6 +433,7 @@ class Membership:
 
     async def _write(self, write: Awaitable[bool]) -> None:
         self._writing += 1
+        self._writes += 1
         try:
             await write
         finally:

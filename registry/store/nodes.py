@@ -124,7 +124,7 @@ class RedisNodeStore:
         )
         raw = await self._connection.call("HVALS", self._keys.nodes)
         position = Position(changes, loads, int(sequence or 0), (birth or b"").decode())
-        return position, [_snapshot.decode(value) for value in raw]
+        return position, await _decoded(raw)
 
     async def changes(self, since: Position) -> Changes:
         streams = {self._keys.node_changes: since.changes, self._keys.node_loads: since.loads}
@@ -190,6 +190,15 @@ class RedisNodeStore:
             keys.node_digest,
             keys.node_birth,
         ]
+
+
+async def _decoded(raw: Sequence[bytes]) -> list[NodeSnapshot]:
+    """Thousands of snapshots, without holding the event loop for all of them at once."""
+    found: list[NodeSnapshot] = []
+    for start in range(0, len(raw), SLICE):
+        found += map(_snapshot.decode, raw[start : start + SLICE])
+        await asyncio.sleep(0)
+    return found
 
 
 def _gapless(numbers: list[int], *, since: int, told: int) -> bool:
