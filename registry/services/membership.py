@@ -162,14 +162,17 @@ class Membership:
     async def register(self, registration: Registration, link: NodeLink) -> LocalNode | Conflict:
         """Make `link` the node's one owning connection, and tell everyone what the node can do."""
         node_id = registration.node_id
-        view = self.views.get(node_id)
+        view, ours = self.views.get(node_id), self._local.get(node_id)
         claim = await self._store.claim(
             node_id,
             fingerprint=registration.fingerprint,
             floor=view.snapshot.connection_epoch if view else 0,
             capacity=registration.max_concurrent_jobs,
+            own=ours.snapshot.connection_epoch if ours is not None and ours.link is link else 0,
         )
         if isinstance(claim, Conflict):
+            if claim.contested:
+                log.warning("node id contested", node_id=node_id, instance_id=self._instance_id)
             return claim
         before = NodeStatus.DRAINING if claim.draining else NodeStatus.REGISTERING
         snapshot = NodeSnapshot(

@@ -7,7 +7,16 @@ from pathlib import Path
 import msgspec
 
 from registry.domain.node import NodeLoad, NodeSnapshot
-from registry.domain.ownership import Changes, Claim, Claimed, Conflict, Gone, Position
+from registry.domain.ownership import (
+    TAKEOVER_WINDOW_MS,
+    TAKEOVERS,
+    Changes,
+    Claim,
+    Claimed,
+    Conflict,
+    Gone,
+    Position,
+)
 from registry.store.connection import Connection
 from registry.store.keys import Keys
 from registry.store.scripts import load_scripts
@@ -37,7 +46,9 @@ class RedisNodeStore:
         self._owner_ttl_ms = owner_ttl_ms
         self._presence_ttl_ms = presence_ttl_ms
 
-    async def claim(self, node_id: str, *, fingerprint: str, floor: int, capacity: int) -> Claim:
+    async def claim(
+        self, node_id: str, *, fingerprint: str, floor: int, capacity: int, own: int = 0
+    ) -> Claim:
         reply = await self._connection.run(
             SCRIPTS["claim_node"],
             [*self._ownership(node_id), self._keys.node_identity(node_id)],
@@ -48,10 +59,13 @@ class RedisNodeStore:
                 capacity,
                 self._owner_ttl_ms,
                 self._presence_ttl_ms,
+                own,
+                TAKEOVERS,
+                TAKEOVER_WINDOW_MS,
             ],
         )
-        if reply.word == "conflict":
-            return Conflict()
+        if reply.word != "claimed":
+            return Conflict(contested=reply.word == "contested")
         previous_instance = reply.text(1).rpartition("|")[0]
         return Claimed(reply.integer(0), previous_instance, draining=reply.text(2) == "1")
 

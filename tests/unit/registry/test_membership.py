@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from registry.domain.capability import Capabilities, ServiceCapability, ServiceType
 from registry.domain.errors import StoreUnavailable
 from registry.domain.node import Hardware, Liveness, NodeLoad, NodeStatus
-from registry.domain.ownership import Conflict, Position
+from registry.domain.ownership import TAKEOVER_WINDOW_MS, TAKEOVERS, Conflict, Position
 from registry.services.membership import REPLACED, SILENT, LocalNode, Membership, Registration
 from registry.services.views import NodeViews
 from registry.store import memory
@@ -482,6 +482,47 @@ class TestFailures:
             await cluster.one.membership.record_outcome(node, succeeded=False)
         again = await cluster.two.join()
         assert again.snapshot.status is READY
+
+
+class TestContention:
+    async def test_two_agents_with_one_id_end_with_one_of_them_connected(
+        self, cluster: Cluster
+    ) -> None:
+        up: LocalNode | None = None
+        refused = 0
+        for number in range(10 * TAKEOVERS):
+            instance = (cluster.one, cluster.two)[number % 2]
+            outcome = await instance.membership.register(registration(), Link())
+            if isinstance(outcome, Conflict):
+                assert outcome.contested
+                assert "two nodes use one node_id" in outcome.reason("n")
+                refused += 1
+            else:
+                up = outcome
+            await cluster.sync()
+            cluster.now_ms += LIVENESS.heartbeat_ms
+            if up is not None:
+                owner = cluster.one if cluster.one.membership.local("n") is up else cluster.two
+                await owner.beat(up)
+        assert up is not None
+        assert closed(up) == []
+        assert refused == 10 * TAKEOVERS - (TAKEOVERS + 1)
+
+    async def test_nodes_that_come_back_now_and_then_are_not_refused(
+        self, cluster: Cluster
+    ) -> None:
+        for _ in range(3 * TAKEOVERS):
+            node = await cluster.one.join()
+            for _ in range(TAKEOVER_WINDOW_MS // TAKEOVERS // LIVENESS.heartbeat_ms):
+                cluster.now_ms += LIVENESS.heartbeat_ms
+                await cluster.one.beat(node)
+
+    async def test_one_socket_may_register_as_often_as_it_likes(self, cluster: Cluster) -> None:
+        link = Link()
+        for _ in range(3 * TAKEOVERS):
+            outcome = await cluster.one.membership.register(registration(), link)
+            assert isinstance(outcome, LocalNode)
+        assert link.closed == []
 
 
 class TestSilence:
