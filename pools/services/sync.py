@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from pools.domain.errors import InvalidPoolConfig
 from pools.domain.index import PoolIndex
-from pools.domain.news import News, Published
+from pools.domain.news import News, Published, Wanted
 from pools.domain.pool import Pool
 from pools.domain.snapshot import EMPTY, PoolConfig, digest
+from pools.domain.wishes import NONE, Wishes
 from pools.services.ports import CatalogStore
 from registry.domain.node import NodeSnapshot
 from registry.services.ports import Clock
@@ -37,6 +39,7 @@ class PoolSync:
         self._listeners: list[Callable[[News], None]] = []
         self.index = index
         self.config = EMPTY
+        self.wishes: Wishes = NONE  # As last read: for pools made here while the store is away.
         self.local = False
         self.applied_at_ms: int | None = None
         views.subscribe(self._follow_node)
@@ -91,10 +94,11 @@ class PoolSync:
         log.info("pools follow the leader again", version=self.config.version)
 
     async def poll(self) -> PoolConfig | None:
-        """Read the published configuration: the safety net under the push."""
+        """Read the published configuration and the wishes: the safety net under the push."""
         published = await self._catalog.current()
         if published is not None:
             self.apply(published)
+        await self._read_wishes()
         return published
 
     async def follow(self) -> None:
@@ -116,6 +120,16 @@ class PoolSync:
                 self.apply(item.config)
             for listener in self._listeners:
                 listener(item)
+        # Last, so that no news is lost when they cannot be read; the poll reads them again.
+        if any(isinstance(item, Wanted) and item.what == "wishes" for item in news):
+            await self._read_wishes()
+
+    async def _read_wishes(self) -> None:
+        try:
+            self.wishes = await self._catalog.wishes()
+        except InvalidPoolConfig as error:
+            # They are the leader's business; what is known here stays.
+            log.error("wishes not readable", reason=str(error))  # noqa: TRY400 (no stack)
 
     def _follow_node(self, before: NodeSnapshot | None, after: NodeSnapshot | None) -> None:
         if after is not None:
