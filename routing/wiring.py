@@ -229,6 +229,7 @@ class Routing:
                 draining=self.stopping,
                 candidate=self.candidate,
                 serves=self.serves,
+                degraded=self.island.active or self.pools.sync.local,
             )
         )
 
