@@ -17,14 +17,9 @@ from redis import exceptions as errors
 
 from registry.domain.errors import StoreUnavailable
 from registry.store.address import Address, single
+from registry.store.clients import CONNECT_TIMEOUT_S, Argument, Command, cannot_serve
 from registry.store.scripts import Reply, Script
-from registry.store.transport import (
-    CONNECT_TIMEOUT_S,
-    Argument,
-    Command,
-    cannot_serve,
-    transport,
-)
+from registry.store.transport import transport
 
 Waiting = tuple[Command, "asyncio.Future[Any]"]
 
