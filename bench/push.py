@@ -31,14 +31,16 @@ from registry.store.keys import Keys
 from registry.store.leases import RedisLeaseStore
 
 ME = "bench"
-PROCESSES = 2
 LONG_MS = 3_600_000
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--publish", type=int, default=500, help="configurations published (500)")
-    parser.add_argument("--followers", type=int, default=8, help="in two processes (8)")
+    parser.add_argument("--followers", type=int, default=8, help="instances that follow (8)")
+    parser.add_argument(
+        "--processes", type=int, help="that they share (one each, as instances have)"
+    )
     parser.add_argument("--pools", type=int, default=20, help="pools in a configuration (20)")
     parser.add_argument("--poll-ms", type=int, default=1000, help="poll, for lost news (1000)")
     parser.add_argument("--lost", type=int, default=20, help="publications with lost news (20)")
@@ -56,7 +58,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> int:
     connection, keys = Connection(server.url), Keys("lingua")
     try:
         publisher = await Publisher.elected(connection, keys, pools=options.pools)
-        async with _followers(server.url, options.followers, folder) as arrivals:
+        async with _followers(server.url, _shares(options), folder) as arrivals:
             pushed, hops, fans = await _take_turns(options, publisher, server.url, arrivals)
         lost = await _lose_news(options, publisher, server.url, keys)
     finally:
@@ -165,9 +167,15 @@ class Arrivals:
         return self._came.pop((kind, number))
 
 
+def _shares(options: argparse.Namespace) -> list[int]:
+    """How many followers each process has: as even as can be."""
+    processes = min(options.processes or options.followers, options.followers)
+    return [len(range(part, options.followers, processes)) for part in range(processes)]
+
+
 @asynccontextmanager
-async def _followers(url: str, number: int, folder: Path) -> AsyncIterator[Arrivals]:
-    arrivals, share = Arrivals(number), number // PROCESSES
+async def _followers(url: str, shares: list[int], folder: Path) -> AsyncIterator[Arrivals]:
+    arrivals = Arrivals(sum(shares))
     log = (folder / "followers.log").open("wb")
     processes = [
         await asyncio.create_subprocess_exec(
@@ -177,7 +185,7 @@ async def _followers(url: str, number: int, folder: Path) -> AsyncIterator[Arriv
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
         )
-        for part in range(PROCESSES)
+        for part, share in enumerate(shares)
     ]
     readers = [
         asyncio.create_task(arrivals.take(process.stdout))
@@ -185,7 +193,7 @@ async def _followers(url: str, number: int, folder: Path) -> AsyncIterator[Arriv
         if process.stdout is not None
     ]
     try:
-        await arrivals.of("ready", 0, readers=PROCESSES)
+        await arrivals.of("ready", 0, readers=len(shares))
         yield arrivals
     finally:
         for process in processes:

@@ -92,7 +92,7 @@ def live_context(state: Mapping[str, Any] | None, *, message: str = "") -> LiveC
             _instance_card(shown.get("instance")),
         ],
         tables=[
-            _instances_table(shown.get("instances", [])),
+            _instances_table(_with_own(shown)),
             _pools_table(shown.get("pools", [])),
         ],
     )
@@ -146,12 +146,37 @@ def _instance_card(instance: Mapping[str, Any] | None) -> Card:
     if instance is None:
         return _card("instance", "Seen by", labels, [NONE] * 3)
     away = instance["degraded"]
-    texts = [
-        instance["id"],
-        _moment(instance["started_at_ms"]),
-        "away: goes on alone" if away else "in step",
-    ]
+    texts = [instance["id"], _moment(instance["started_at_ms"]), _store_word(away)]
     return _card("instance", "Seen by", labels, texts, ["", "", "bad" if away else "good"])
+
+
+def _store_word(degraded: bool) -> str:
+    return "away: goes on alone" if degraded else "in step"
+
+
+def _with_own(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The instances that reported, this one by what it knows of itself, reported or not."""
+    own, found = state.get("instance"), list(state.get("instances", []))
+    if own is None:
+        return found
+    if all(instance["id"] != own["id"] for instance in found):
+        if not own["degraded"]:
+            return found  # It reports in a moment.
+        config = state.get("pool_config") or {}
+        found.append(
+            {
+                "id": own["id"],
+                "nodes": NONE,
+                "sessions": NONE,
+                "last_seen_ms": int(time.time() * 1000),
+                "pool_config_version": config.get("version", 0),
+                "pool_index_digest": state.get("pool_index_digest", ""),
+            }
+        )
+    return [
+        {**instance, "degraded": own["degraded"]} if instance["id"] == own["id"] else instance
+        for instance in found
+    ]
 
 
 def _instances_table(instances: Sequence[Mapping[str, Any]]) -> Table:
@@ -166,6 +191,7 @@ def _instances_table(instances: Sequence[Mapping[str, Any]]) -> Table:
             "Last seen": "number",
             "Config version": "number",
             "Index digest": "code",
+            "Shared store": "",
             "Pools": "",
         },
         [
@@ -177,6 +203,7 @@ def _instances_table(instances: Sequence[Mapping[str, Any]]) -> Table:
                     _ago(instance["last_seen_ms"]),
                     instance["pool_config_version"],
                     instance["pool_index_digest"][:12] or NONE,
+                    _store_word(instance.get("degraded", False)),
                     "consistent" if _pools(instance) == agreed else "differs",
                 ],
                 "good" if _pools(instance) == agreed else "bad",

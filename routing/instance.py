@@ -143,7 +143,8 @@ class Routing:
         loops.again("inbox", self.delivery.pump)
         loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
-        loops.every("silent nodes", self.registry.report_ms, self._close_silent)
+        check_ms = self.registry.liveness.silence_check_ms
+        loops.every("silent nodes", check_ms, self._close_silent)
         loops.every("island", ISLAND_MS, self._mind_island)
         loops.again("loop lag", self._measure_lag)
         self.membership.subscribe_loss(self._restore_sessions)
@@ -210,6 +211,7 @@ class Routing:
                 draining=self.stopping,
                 candidate=self.candidate,
                 serves=self.serves,
+                degraded=self.island.active or self.pools.sync.local,
             )
         )
 

@@ -39,6 +39,8 @@ class _Figures:
             ("sched_watched_jobs", "Unfinished jobs of sessions here.", len(routing.deadlines)),
             ("sched_dead_letters", "Dead letters buried here, there now.", routing.letters.held),
             ("sched_pools", "Pools in force here.", len(routing.pools.index.pools)),
+            ("sched_pools_local", "Pools of this instance's own making.", self._local_pools()),
+            ("sched_island", "1 while it serves without the store.", routing.island.active),
             ("sched_pool_config_version", "Version of the pools in force here.", config.version),
             ("sched_pool_config_epoch", "Leader epoch of the pools in force here.", config.epoch),
             ("sched_leading", "1 while this instance leads.", self._leading()),
@@ -70,6 +72,10 @@ class _Figures:
 
     def _leading(self) -> bool:
         return self._routing.pools.election.leading() is not None
+
+    def _local_pools(self) -> int:
+        pools = self._routing.pools
+        return len(pools.index.pools) if pools.sync.local else 0
 
     def _terms(self) -> int:
         return self._routing.pools.election.changes

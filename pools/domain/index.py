@@ -7,7 +7,7 @@ Not promised: that a member is alive, has room or is not draining; membership kn
 only. Not thread-safe. The order of members follows history and differs between instances.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, KeysView, Sequence
 from hashlib import blake2b
 
@@ -47,7 +47,7 @@ class PoolIndex:
         self._profile_of: dict[str, _Profile] = {}
         # Profiles, not nodes: a put then counts pairs only when it brings a profile or takes one.
         self._profiles_by_pair: Counter[Pair] = Counter()
-        self._pools_digest = _pools_digest(())
+        self._pools_digest: int | None = None  # Worked out when it is asked for.
         self._members_digest = 0
 
     @property
@@ -67,25 +67,24 @@ class PoolIndex:
         The XOR of one hash per member node, over its id and its pools, makes it independent of
         order and cheap to keep: it guards against drift, not against an attacker who picks ids.
         """
+        if self._pools_digest is None:
+            self._pools_digest = _pools_digest(self._pools)
         return f"{self._pools_digest ^ self._members_digest:032x}"
 
     def configure(self, pools: Sequence[Pool]) -> None:
         """Take these pools, whose names are unique, and put every known node into its own."""
-        self._pools = tuple(pools)
+        before, self._pools = self._pools, tuple(pools)
         self._exact = {(p.src, p.tgt): p for p in pools if not p.takes_any_source}
         self._mixed = {p.tgt: p for p in pools if p.takes_any_source}
-        self._rosters = {pool.name: _Roster() for pool in pools}
-        self._pools_digest = _pools_digest(pools)
-        self._members_digest = 0
-        for profile in self._profiles.values():
-            profile.enter(self._pools)
-        nodes_by_profile: defaultdict[_Profile, list[str]] = defaultdict(list)
-        for node_id, profile in self._profile_of.items():
-            nodes_by_profile[profile].append(node_id)
-            self._members_digest ^= profile.member_digest(node_id)
-        for profile, node_ids in nodes_by_profile.items():
-            for name in profile.pools:
-                self._rosters[name].extend(node_ids)
+        self._pools_digest = None
+        # One pool of many changes as a rule: the rosters of the others stay what they are.
+        pairs = {(p.src, p.tgt) for p in before}.intersection((p.src, p.tgt) for p in pools)
+        came = [p for p in pools if (p.src, p.tgt) not in pairs]
+        for pool in before:
+            if (pool.src, pool.tgt) not in pairs:
+                del self._rosters[pool.name]
+        self._rosters.update((pool.name, _Roster()) for pool in came)
+        self._regroup(frozenset(pool.name for pool in came))
 
     def put(self, node_id: str, capabilities: Capabilities) -> bool:
         """Add the node or give it these capabilities; whether that changed its pairs' grounds."""
@@ -170,10 +169,38 @@ class PoolIndex:
         if after is not None:
             self._members_digest ^= after.member_digest(node_id)
 
+    def _regroup(self, came: frozenset[str]) -> None:
+        """Take profiles to the pools as configured, their nodes to the rosters of those in `came`.
+
+        A pool that came may have the name of one that went, so equal names do not say enough.
+        """
+        entered = {profile: profile.pools_among(self._pools) for profile in self._profiles.values()}
+        moved: dict[_Profile, list[str]] = {
+            profile: []
+            for profile, names in entered.items()
+            if names != profile.pools or not came.isdisjoint(names)
+        }
+        if not moved:
+            return
+        for node_id, profile in self._profile_of.items():
+            if profile in moved:
+                moved[profile].append(node_id)
+        for profile, node_ids in moved.items():
+            self._shift_digest(profile, node_ids)
+            profile.enter(entered[profile])
+            self._shift_digest(profile, node_ids)
+            for name in came.intersection(profile.pools):
+                self._rosters[name].extend(node_ids)
+
+    def _shift_digest(self, profile: "_Profile", node_ids: Sequence[str]) -> None:
+        """Add the nodes' parts to the digest, or take them from it."""
+        for node_id in node_ids:
+            self._members_digest ^= profile.member_digest(node_id)
+
     def _open_profile(self, languages: LanguageCapabilities | None) -> "_Profile":
         pairs = language_pairs(languages, self._rules.require_semantic)
         profile = self._profiles[languages] = _Profile(languages, pairs)
-        profile.enter(self._pools)
+        profile.enter(profile.pools_among(self._pools))
         self._profiles_by_pair.update(pairs)
         return profile
 
@@ -201,9 +228,9 @@ class _Profile:
         self.nodes = 0
         self.enter(())
 
-    def enter(self, pools: Iterable[Pool]) -> None:
-        """Work out which of these pools its nodes are in."""
-        self.pools = tuple(
+    def pools_among(self, pools: Iterable[Pool]) -> tuple[str, ...]:
+        """The names of those of these pools that its nodes are in."""
+        return tuple(
             pool.name
             for pool in pools
             if (
@@ -212,7 +239,11 @@ class _Profile:
                 else (pool.src, pool.tgt) in self.pairs
             )
         )
-        self._key = blake2b(msgspec.json.encode(sorted(self.pools)), digest_size=16).digest()
+
+    def enter(self, names: tuple[str, ...]) -> None:
+        """Let these be the pools of its nodes."""
+        self.pools = names
+        self._key = blake2b(msgspec.json.encode(sorted(names)), digest_size=16).digest()
 
     def member_digest(self, node_id: str) -> int:
         """A node's part of the digest; nothing for a node that is in no pool."""

@@ -30,13 +30,13 @@ class Pool(Struct, frozen=True):
     tgt: str
 
     def __post_init__(self) -> None:
-        if self.name != pool_name(self.src, self.tgt):
-            raise ValueError(f"pool {self.name!r} is not named after {self.src!r}, {self.tgt!r}")
-        if not self.src or self.tgt in ("", ANY_SOURCE, self.src):
+        # Each instance does this for each pool of each configuration before it is in force.
+        src, tgt, kind = self.src, self.tgt, self.kind
+        if self.name != pool_name(src, tgt):
+            raise ValueError(f"pool {self.name!r} is not named after {src!r}, {tgt!r}")
+        if not src or not tgt or tgt in (ANY_SOURCE, src):
             raise ValueError(f"pool {self.name!r} has no pair of two languages")
-        if self.kind is not PoolKind.PINNED and self.takes_any_source != (
-            self.kind is PoolKind.MIXED
-        ):
+        if kind is not PoolKind.PINNED and (src == ANY_SOURCE) != (kind is PoolKind.MIXED):
             raise ValueError(f"pool {self.name!r} is not {self.kind}")
 
     @property

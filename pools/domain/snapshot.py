@@ -34,7 +34,7 @@ class PoolConfig(Struct, frozen=True):
             raise ValueError("two pools have the same name")
         if len({pool.id for pool in self.pools}) < len(self.pools):
             raise ValueError("two pools have the same id")
-        if any(pool.id >= self.next_pool_id for pool in self.pools):
+        if max([pool.id for pool in self.pools], default=-1) >= self.next_pool_id:
             raise ValueError("a pool has an id that is still to be given")
 
     @property

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from pools.domain.errors import InvalidPoolConfig
 from pools.domain.index import PoolIndex
-from pools.domain.news import News, Published
+from pools.domain.news import News, Published, Wanted
 from pools.domain.pool import Pool
-from pools.domain.snapshot import EMPTY, PoolConfig, difference, digest
+from pools.domain.snapshot import EMPTY, PoolConfig, digest
+from pools.domain.wishes import NONE, Wishes
 from pools.services.ports import CatalogStore
 from registry.domain.node import NodeSnapshot
 from registry.services.ports import Clock
@@ -33,10 +35,11 @@ class PoolSync:
         self._clock = clock
         self._position: str | None = None
         self._in_touch = False
-        self._digest = digest(EMPTY)
+        self._digest: str | None = None
         self._listeners: list[Callable[[News], None]] = []
         self.index = index
         self.config = EMPTY
+        self.wishes: Wishes = NONE  # As last read: for pools made here while the store is away.
         self.local = False
         self.applied_at_ms: int | None = None
         views.subscribe(self._follow_node)
@@ -44,6 +47,8 @@ class PoolSync:
     @property
     def digest(self) -> str:
         """Digest of the configuration in force."""
+        if self._digest is None:
+            self._digest = digest(self.config)
         return self._digest
 
     @property
@@ -60,7 +65,7 @@ class PoolSync:
         if config.order <= self.config.order:
             return False
         before, self.config = self.config, config
-        self._digest = digest(config)
+        self._digest = None
         if self.local:
             self.leave_local()
         elif config.pools != before.pools:
@@ -70,7 +75,7 @@ class PoolSync:
             "pool configuration applied",
             epoch=config.epoch,
             version=config.version,
-            difference=difference(before, config).summary(),
+            pools=len(config.pools),
         )
         return True
 
@@ -89,10 +94,11 @@ class PoolSync:
         log.info("pools follow the leader again", version=self.config.version)
 
     async def poll(self) -> PoolConfig | None:
-        """Read the published configuration: the safety net under the push."""
+        """Read the published configuration and the wishes: the safety net under the push."""
         published = await self._catalog.current()
         if published is not None:
             self.apply(published)
+        await self._read_wishes()
         return published
 
     async def follow(self) -> None:
@@ -114,6 +120,16 @@ class PoolSync:
                 self.apply(item.config)
             for listener in self._listeners:
                 listener(item)
+        # Last, so that no news is lost when they cannot be read; the poll reads them again.
+        if any(isinstance(item, Wanted) and item.what == "wishes" for item in news):
+            await self._read_wishes()
+
+    async def _read_wishes(self) -> None:
+        try:
+            self.wishes = await self._catalog.wishes()
+        except InvalidPoolConfig as error:
+            # They are the leader's business; what is known here stays.
+            log.error("wishes not readable", reason=str(error))  # noqa: TRY400 (no stack)
 
     def _follow_node(self, before: NodeSnapshot | None, after: NodeSnapshot | None) -> None:
         if after is not None:

@@ -4,7 +4,10 @@ import msgspec
 
 
 class InstanceReport(msgspec.Struct, frozen=True):
-    """What an instance says of itself, once per sync interval."""
+    """What an instance says of itself, once per sync interval.
+
+    `degraded` tells of an outage that is not over for it yet; during one it can tell nothing.
+    """
 
     instance_id: str
     started_at_ms: int
@@ -19,4 +22,5 @@ class InstanceReport(msgspec.Struct, frozen=True):
     draining: bool = False
     candidate: bool = False
     serves: bool = True
+    degraded: bool = False
     last_seen_ms: int = 0

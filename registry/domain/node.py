@@ -179,6 +179,14 @@ class Liveness:
     owner_ttl_ms: int
     snapshot_sync_ms: int
 
+    @property
+    def silence_check_ms(self) -> int:
+        """How often to look for silent nodes: one is found soon after its time is over.
+
+        And often enough that a stall of this process is told from the silence of its nodes.
+        """
+        return max(min(self.presence_ttl_ms // 20, 500), 1)
+
     def __post_init__(self) -> None:
         for name, value in (
             ("SCHED_HEARTBEAT_MS", self.heartbeat_ms),

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from registry.domain.node import NodeLoad, NodeSnapshot
 
+TAKEOVERS = 5
+TAKEOVER_WINDOW_MS = 60_000
+"""How often a living connection may be replaced by another one of its node, within this time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -17,7 +21,26 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A living node with another identity has this id."""
+    """A living node with another identity has this id.
+
+    `contested`: with the same identity. Its connections have replaced each other TAKEOVERS times
+    within the window, as two nodes do that were set up with one id; the one that has it keeps it.
+    """
+
+    contested: bool = False
+
+    def reason(self, node_id: str) -> str:
+        """What is wrong and what helps, for whoever sent the registration."""
+        if self.contested:
+            return (
+                f"{node_id} was taken over {TAKEOVERS} times in {TAKEOVER_WINDOW_MS // 1000} s and"
+                " is connected: it seems that two nodes use one node_id;"
+                " give each its own, or send null to be given one"
+            )
+        return (
+            f"a living node with other hardware is registered as {node_id};"
+            " choose another node_id, or send null to be given one"
+        )
 
 
 Claim = Claimed | Conflict

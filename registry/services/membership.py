@@ -88,10 +88,13 @@ class LocalNode:
 
 NEWS_WAIT_MS = 5_000
 SLICE = 200
-"""Nodes kept at once, so that thousands of them do not hold the event loop."""
+"""Nodes kept or taken over at once, so that thousands of them do not hold the event loop."""
 
 ROUNDS_ADRIFT = 2
 """Syncs in a row with another digest than the store's before all nodes are read anew."""
+
+STALL_MS = 1_000
+"""A look for silent nodes that is as late as this is worth a line in the log."""
 
 REPLACED = 4409
 SILENT = 4408
@@ -122,8 +125,10 @@ class Membership:
         self._in_touch = False
         self._loss_listeners: list[Callable[[], None]] = []
         self._told_all_at_ms = clock()
+        self._looked_at_ms = clock()
         self._in_touch_since_ms: int | None = None
         self._writing = 0
+        self._writes = 0
         self._adrift = False
         self._rounds_adrift = 0
         self._unwritten = False
@@ -157,14 +162,17 @@ class Membership:
     async def register(self, registration: Registration, link: NodeLink) -> LocalNode | Conflict:
         """Make `link` the node's one owning connection, and tell everyone what the node can do."""
         node_id = registration.node_id
-        view = self.views.get(node_id)
+        view, ours = self.views.get(node_id), self._local.get(node_id)
         claim = await self._store.claim(
             node_id,
             fingerprint=registration.fingerprint,
             floor=view.snapshot.connection_epoch if view else 0,
             capacity=registration.max_concurrent_jobs,
+            own=ours.snapshot.connection_epoch if ours is not None and ours.link is link else 0,
         )
         if isinstance(claim, Conflict):
+            if claim.contested:
+                log.warning("node id contested", node_id=node_id, instance_id=self._instance_id)
             return claim
         before = NodeStatus.DRAINING if claim.draining else NodeStatus.REGISTERING
         snapshot = NodeSnapshot(
@@ -269,8 +277,21 @@ class Membership:
         return True
 
     def close_silent(self) -> None:
-        """Close sockets of nodes that said nothing for a presence TTL (half-open connections)."""
-        oldest_ms = self._clock() - self._liveness.presence_ttl_ms
+        """Close sockets of nodes that said nothing for a presence TTL (half-open connections).
+
+        To be called every `silence_check_ms`. While it is late this process did not run: that time
+        is not held against the nodes, and what they said meanwhile is read before they are judged.
+        """
+        now_ms, every_ms = self._clock(), self._liveness.silence_check_ms
+        late_ms = max(now_ms - self._looked_at_ms - every_ms, 0)
+        self._looked_at_ms = now_ms
+        for node in self.local_nodes():
+            node.heard_ms = min(node.heard_ms + late_ms, now_ms)
+        if late_ms >= STALL_MS:
+            log.warning("this process stalled", late_ms=late_ms)
+        if late_ms > every_ms:
+            return
+        oldest_ms = now_ms - self._liveness.presence_ttl_ms
         for node in self.local_nodes():
             # What it says while we are busy with what it said, for want of a store, waits.
             if node.heard_ms < oldest_ms and not node.busy:
@@ -316,6 +337,7 @@ class Membership:
             self._synced_at_ms = self._clock()
 
     async def _sync_changes(self, since: Position) -> None:
+        writes = self._writes
         changes = await self._store.changes(since)
         if changes.lost:
             log.warning("the store lost its data", told=changes.told, seen=since.sequence)
@@ -324,11 +346,12 @@ class Membership:
         if not changes.complete:
             await self._sync_everything()
             return
-        self._apply(changes.nodes, changes.loads)
+        await self._apply(changes.nodes, changes.loads)
         self._position = changes.position
-        # What we are writing now is in our views already, and in the store not yet.
+        # What we write now, or wrote since, is in our views already, and in that digest not yet.
         self._adrift = (
             not self._writing
+            and writes == self._writes
             and changes.told == changes.position.sequence
             and changes.digest != self.views.digest
         )
@@ -374,7 +397,7 @@ class Membership:
         self.full_syncs += 1
         self._adrift = self._unwritten = False
         stored = {snapshot.node_id: snapshot for snapshot in snapshots}
-        self._apply(snapshots, {})
+        await self._apply(snapshots, {})
         for view in self.views:
             node_id = view.snapshot.node_id
             if node_id not in stored and node_id not in self._local:
@@ -389,8 +412,12 @@ class Membership:
         if await self._keep(node):
             await self._write(self._store.put(node.snapshot))
 
-    def _apply(self, nodes: Sequence[NodeSnapshot | Gone], loads: Mapping[str, NodeLoad]) -> None:
-        for news in nodes:
+    async def _apply(
+        self, nodes: Sequence[NodeSnapshot | Gone], loads: Mapping[str, NodeLoad]
+    ) -> None:
+        for position, news in enumerate(nodes, 1):
+            if position % SLICE == 0:
+                await asyncio.sleep(0)
             if isinstance(news, Gone):
                 ours = self._local.get(news.node_id)
                 if ours is not None and ours.snapshot.connection_epoch == news.connection_epoch:
@@ -409,6 +436,7 @@ class Membership:
 
     async def _write(self, write: Awaitable[bool]) -> None:
         self._writing += 1
+        self._writes += 1
         try:
             await write
         finally:

@@ -20,8 +20,9 @@ class NodeStore(Protocol):
     """Ownership and snapshots of nodes, as one instance writes and everyone reads them."""
 
     async def claim(
-        self, node_id: str, *, fingerprint: str, floor: int, capacity: int
-    ) -> Claim: ...
+        self, node_id: str, *, fingerprint: str, floor: int, capacity: int, own: int = 0
+    ) -> Claim:
+        """Own a node; `own` is the epoch under which the claiming socket owns it already, or 0."""
 
     async def keep(self, node_id: str, *, epoch: int, fingerprint: str, capacity: int) -> bool:
         """Prolong ownership and presence; False when another connection owns the node."""

@@ -17,9 +17,10 @@ from redis import exceptions as errors
 
 from registry.domain.errors import StoreUnavailable
 from registry.store.address import Address, single
+from registry.store.clients import CONNECT_TIMEOUT_S, cannot_serve
 from registry.store.link import Argument, Command
 from registry.store.scripts import Reply, Script
-from registry.store.transport import CONNECT_TIMEOUT_S, cannot_serve, transport
+from registry.store.transport import transport
 
 Waiting = tuple[Command, "asyncio.Future[Any]"]
 

@@ -20,7 +20,7 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `{...nodes:all}:loads` | stream: batches of NodeLoad | capped at 1,000 | each instance |
 | `nodes:owner:{node:ID}` | string: `instance|connection epoch` | SCHED_OWNER_TTL_MS | the node's owner |
 | `nodes:presence:{node:ID}` | string: effective capacity, 0 while draining | SCHED_PRESENCE_TTL_MS | the node's owner |
-| `nodes:identity:{node:ID}` | hash: epoch, fingerprint | a day after the last connection | the node's owner |
+| `nodes:identity:{node:ID}` | hash: epoch, fingerprint, draining, takeovers | a day after the last connection | the node's owner |
 | `nodes:slots:{node:ID}` | sorted set: `job|attempt` by expiry | its longest reservation | dispatch |
 | `sessions:meta:{session:ID}` | hash | session retention | session's instance |
 | `sessions:open:{session:ID}` | sorted set: job id by deadline | session retention | dispatch |

@@ -20,7 +20,16 @@ import msgspec
 from registry.domain.instance import InstanceReport
 from registry.domain.lease import Acquisition, Granted, Held
 from registry.domain.node import DIGEST_BITS, NodeLoad, NodeSnapshot, digest_part
-from registry.domain.ownership import Changes, Claim, Claimed, Conflict, Gone, Position
+from registry.domain.ownership import (
+    TAKEOVER_WINDOW_MS,
+    TAKEOVERS,
+    Changes,
+    Claim,
+    Claimed,
+    Conflict,
+    Gone,
+    Position,
+)
 
 Value = TypeVar("Value")
 State = TypeVar("State")
@@ -145,6 +154,18 @@ class Identity:
     epoch: int = 0
     fingerprint: str | None = None
     draining: bool = False
+    takeovers: int = 0
+    takeovers_since_ms: int = 0
+
+    def may_be_taken(self, now_ms: int) -> bool:
+        """Count a takeover; False when there were too many."""
+        if not 0 <= now_ms - self.takeovers_since_ms < TAKEOVER_WINDOW_MS:
+            self.takeovers, self.takeovers_since_ms = 0, now_ms
+        if self.takeovers >= TAKEOVERS:
+            self.takeovers_since_ms = now_ms
+            return False
+        self.takeovers += 1
+        return True
 
 
 class NodeState:
@@ -180,12 +201,16 @@ class MemoryNodeStore:
     def _state(self) -> NodeState:
         return self._server.state(NodeState)
 
-    async def claim(self, node_id: str, *, fingerprint: str, floor: int, capacity: int) -> Claim:
+    async def claim(
+        self, node_id: str, *, fingerprint: str, floor: int, capacity: int, own: int = 0
+    ) -> Claim:
         owner = self._state.owners.get(node_id)
         identity = self._state.identities.get(node_id) or Identity()
         alive = owner is not None and self._state.capacities.get(node_id) is not None
         if alive and identity.fingerprint not in (None, fingerprint):
             return Conflict()
+        if alive and owner != self._me(own) and not identity.may_be_taken(self._server.clock()):
+            return Conflict(contested=True)
         identity.epoch = max(identity.epoch, floor) + 1
         identity.fingerprint = fingerprint
         self._own(node_id, identity, epoch=identity.epoch, capacity=capacity)

@@ -7,7 +7,16 @@ from pathlib import Path
 import msgspec
 
 from registry.domain.node import NodeLoad, NodeSnapshot
-from registry.domain.ownership import Changes, Claim, Claimed, Conflict, Gone, Position
+from registry.domain.ownership import (
+    TAKEOVER_WINDOW_MS,
+    TAKEOVERS,
+    Changes,
+    Claim,
+    Claimed,
+    Conflict,
+    Gone,
+    Position,
+)
 from registry.store.connection import Connection
 from registry.store.keys import Keys
 from registry.store.scripts import load_scripts
@@ -37,7 +46,9 @@ class RedisNodeStore:
         self._owner_ttl_ms = owner_ttl_ms
         self._presence_ttl_ms = presence_ttl_ms
 
-    async def claim(self, node_id: str, *, fingerprint: str, floor: int, capacity: int) -> Claim:
+    async def claim(
+        self, node_id: str, *, fingerprint: str, floor: int, capacity: int, own: int = 0
+    ) -> Claim:
         reply = await self._connection.run(
             SCRIPTS["claim_node"],
             [*self._ownership(node_id), self._keys.node_identity(node_id)],
@@ -48,10 +59,13 @@ class RedisNodeStore:
                 capacity,
                 self._owner_ttl_ms,
                 self._presence_ttl_ms,
+                own,
+                TAKEOVERS,
+                TAKEOVER_WINDOW_MS,
             ],
         )
-        if reply.word == "conflict":
-            return Conflict()
+        if reply.word != "claimed":
+            return Conflict(contested=reply.word == "contested")
         previous_instance = reply.text(1).rpartition("|")[0]
         return Claimed(reply.integer(0), previous_instance, draining=reply.text(2) == "1")
 
@@ -124,7 +138,7 @@ class RedisNodeStore:
         )
         raw = await self._connection.call("HVALS", self._keys.nodes)
         position = Position(changes, loads, int(sequence or 0), (birth or b"").decode())
-        return position, [_snapshot.decode(value) for value in raw]
+        return position, await _decoded(raw)
 
     async def changes(self, since: Position) -> Changes:
         streams = {self._keys.node_changes: since.changes, self._keys.node_loads: since.loads}
@@ -190,6 +204,15 @@ class RedisNodeStore:
             keys.node_digest,
             keys.node_birth,
         ]
+
+
+async def _decoded(raw: Sequence[bytes]) -> list[NodeSnapshot]:
+    """Thousands of snapshots, without holding the event loop for all of them at once."""
+    found: list[NodeSnapshot] = []
+    for start in range(0, len(raw), SLICE):
+        found += map(_snapshot.decode, raw[start : start + SLICE])
+        await asyncio.sleep(0)
+    return found
 
 
 def _gapless(numbers: list[int], *, since: int, told: int) -> bool:

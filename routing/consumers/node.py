@@ -100,11 +100,7 @@ class NodeConsumer(SocketConsumer):
         registration = self._registration(message, node_id)
         outcome = await self.routing.membership.register(registration, self)
         if isinstance(outcome, Conflict):
-            self.refuse(
-                ErrorCode.NODE_ID_CONFLICT,
-                f"a living node with other hardware is registered as {node_id};"
-                " choose another node_id, or send null to be given one",
-            )
+            self.refuse(ErrorCode.NODE_ID_CONFLICT, outcome.reason(node_id))
             return
         self._node = outcome
         self.send(

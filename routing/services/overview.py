@@ -62,6 +62,7 @@ class PeerState:
     last_seen_ms: int
     pool_config_version: int
     pool_index_digest: str
+    degraded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +288,7 @@ def _peer(report: InstanceReport) -> PeerState:
         report.last_seen_ms,
         report.pool_config_version,
         report.pool_index_digest,
+        report.degraded,
     )
 
 

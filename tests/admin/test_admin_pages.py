@@ -99,6 +99,12 @@ def viewer(client: Client) -> Client:
     return client
 
 
+def store_words(context: LiveContext) -> dict[str, str]:
+    """What the page says of each instance's way to the shared store."""
+    rows = [{cell["label"]: cell["text"] for cell in row} for row in context["tables"][0]["rows"]]
+    return {row["Instance"]: row["Shared store"] for row in rows}
+
+
 def given(monkeypatch: pytest.MonkeyPatch, state: dict[str, Any] | None) -> None:
     monkeypatch.setattr(running, "live_state", lambda: state)
 
@@ -264,3 +270,17 @@ def test_an_empty_cluster_says_that_nobody_leads_and_why_there_are_no_pools(
     assert card(context, "config")["Version"] == "\N{EN DASH}"
     given(monkeypatch, state)
     assert "No pools yet." in admin_client.get(reverse("live")).content.decode()
+
+
+def test_the_live_page_says_of_each_instance_whether_it_goes_on_alone() -> None:
+    peer = {**an_instance("two"), "degraded": True}
+    assert store_words(live_context(a_state(an_instance("one"), peer))) == {
+        "one": "in step",
+        "two": "away: goes on alone",
+    }
+
+
+def test_the_live_page_shows_its_own_instance_also_when_nobody_can_report() -> None:
+    alone = a_state(instance={"id": "one", "started_at_ms": NOW_MS, "degraded": True})
+    alone["instances"] = []
+    assert store_words(live_context(alone)) == {"one": "away: goes on alone"}

@@ -1,7 +1,7 @@
 """The contract of `NodeStore`: ownership, snapshots, and the changes that readers follow."""
 
 from registry.domain.node import NodeLoad, NodeSnapshot, NodeStatus
-from registry.domain.ownership import Claimed, Conflict, Gone, Position
+from registry.domain.ownership import TAKEOVERS, Claimed, Conflict, Gone, Position
 from registry.services.ports import NodeStore
 from registry.store.streams import BATCH
 from routing.domain.outcome import Full, NodeGone, Reserved
@@ -27,9 +27,24 @@ def snapshot(node_id: str = "n", *, epoch: int = 1, revision: int = 0) -> NodeSn
 
 
 async def claim(
-    store: NodeStore, *, fingerprint: str = MACHINE, floor: int = 0, capacity: int = 1
+    store: NodeStore,
+    *,
+    fingerprint: str = MACHINE,
+    floor: int = 0,
+    capacity: int = 1,
+    own: int = 0,
 ) -> Claimed | Conflict:
-    return await store.claim("n", fingerprint=fingerprint, floor=floor, capacity=capacity)
+    return await store.claim("n", fingerprint=fingerprint, floor=floor, capacity=capacity, own=own)
+
+
+async def contend(backend: Backend) -> int:
+    """Let two instances take the node from each other as often as they may; its epoch then."""
+    epoch = 0
+    for number in range(TAKEOVERS + 1):
+        claimed = await claim(backend.nodes(("one", "two")[number % 2]))
+        assert isinstance(claimed, Claimed)
+        epoch = claimed.epoch
+    return epoch
 
 
 async def keep(store: NodeStore, *, epoch: int, capacity: int = 1) -> bool:
@@ -69,6 +84,33 @@ class TestOwnership:
         await claim(one)
         assert await claim(backend.nodes("two"), fingerprint="other") == Conflict()
         assert await keep(one, epoch=1)
+
+    async def test_two_that_take_a_node_from_each_other_are_stopped_and_one_keeps_it(
+        self, backend: Backend
+    ) -> None:
+        epoch = await contend(backend)
+        owner, other = backend.nodes("two"), backend.nodes("one")
+        for _ in range(2):
+            assert await claim(other) == Conflict(contested=True)
+            assert await claim(backend.nodes("two")) == Conflict(contested=True)
+        assert await keep(owner, epoch=epoch)
+
+    async def test_a_contested_node_whose_owner_left_is_never_refused(
+        self, backend: Backend
+    ) -> None:
+        epoch = await contend(backend)
+        await backend.nodes("two").drop("n", epoch=epoch)
+        for number in range(2 * TAKEOVERS):
+            one = backend.nodes("one")
+            assert await claim(one) == Claimed(epoch + 1 + number, "", draining=False)
+            await one.drop("n", epoch=epoch + 1 + number)
+
+    async def test_a_socket_that_registers_again_takes_nothing_over(self, backend: Backend) -> None:
+        epoch = await contend(backend)
+        again = await claim(backend.nodes("two"), own=epoch)
+        assert again == Claimed(epoch + 1, "two", draining=False)
+        # The number alone is not enough: it has to be of the same instance.
+        assert await claim(backend.nodes("one"), own=epoch + 1) == Conflict(contested=True)
 
     async def test_another_machine_may_have_the_id_of_a_node_that_left(
         self, backend: Backend

@@ -265,6 +265,23 @@ def test_of_two_pairs_that_spell_the_same_the_one_without_the_name_goes_filtered
     assert index.choose_pool("zh", "CN-en") == Choice(pool(2, "*", "CN-en"), filtered=True)
 
 
+def test_a_new_configuration_leaves_the_rosters_of_the_pools_that_stay():
+    index = index_of([pool(1, "zh", "en"), pool(2, "en", "zh")], {"a": node("zh>en")})
+    roster = index.members("zh-en")
+    index.configure([pool(1, "zh", "en"), pool(3, "*", "en")])
+    assert index.members("zh-en") is roster
+    assert list(index.members("*-en")) == ["a"]
+
+
+def test_a_pool_that_comes_under_the_name_of_one_that_goes_has_its_own_nodes():
+    index = index_of(
+        [pool(1, "zh-CN", "en")], {"a": node("zh-CN>en"), "b": node("zh-CN>en", "zh>CN-en")}
+    )
+    index.configure([pool(2, "zh", "CN-en")])
+    assert list(index.members("zh-CN-en")) == ["b"]
+    assert index.pools_of("a") == ()
+
+
 def test_an_exact_pool_may_be_chosen_empty_until_the_leader_retires_it():
     index = index_of([pool(1, "zh", "en")], {})
     assert index.choose_pool("zh", "en") == Choice(pool(1, "zh", "en"), filtered=False)

@@ -12,6 +12,7 @@ from pools.domain.index import PoolIndex
 from pools.domain.news import News, Published, Wanted
 from pools.domain.pool import Pool, PoolKind, pool_name
 from pools.domain.snapshot import EMPTY, PoolConfig, digest
+from pools.domain.wishes import Frozen, Wishes
 from pools.services.fallback import Fallback
 from pools.services.sync import PoolSync
 from pools.store.memory import MemoryCatalogStore
@@ -344,6 +345,40 @@ class TestFallback:
             "pools generated locally",
             "pools follow the leader again",
         ]
+
+    @in_virtual_time
+    async def test_local_pools_honour_what_operators_exclude_and_pin(self) -> None:
+        reader = Reader(new_server())
+        await reader.catalog.set_wishes(
+            Wishes(pinned=frozenset({("ja", "en")}), excluded=frozenset({("fr", "en")}))
+        )
+        await reader.sync.poll()
+        reader.views.put(node("n", "de-en"))
+        reader.views.put(node("m", "fr-en"))
+        reader.fallback.turn(store_away=True)
+        assert reader.pools() == ["de-en", "ja-en"]
+
+    @in_virtual_time
+    async def test_pools_that_operators_froze_stay_while_the_store_is_away(self) -> None:
+        reader = Reader(new_server())
+        frozen = config(1, 1, "de-en")
+        await reader.catalog.set_wishes(Wishes(frozen=Frozen(1, frozen.pools)))
+        reader.sync.apply(frozen)
+        await reader.sync.poll()
+        reader.views.put(node("m", "fr-en"))
+        reader.fallback.turn(store_away=True)
+        assert (reader.sync.local, reader.pools()) == (False, ["de-en"])
+
+    @in_virtual_time
+    async def test_wishes_are_known_as_soon_as_they_are_told(self) -> None:
+        reader = Reader(new_server())
+        following = reader.follow()
+        await asyncio.sleep(0.01)
+        wished = Wishes(excluded=frozenset({("fr", "en")}))
+        await reader.catalog.set_wishes(wished)
+        await asyncio.sleep(0.01)
+        assert reader.sync.wishes == wished
+        following.cancel()
 
     @in_virtual_time
     async def test_a_new_configuration_ends_local_pools(self) -> None:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from registry.domain.capability import Capabilities, ServiceCapability, ServiceType
 from registry.domain.errors import StoreUnavailable
 from registry.domain.node import Hardware, Liveness, NodeLoad, NodeStatus
-from registry.domain.ownership import Conflict, Position
+from registry.domain.ownership import TAKEOVER_WINDOW_MS, TAKEOVERS, Conflict, Position
 from registry.services.membership import REPLACED, SILENT, LocalNode, Membership, Registration
 from registry.services.views import NodeViews
 from registry.store import memory
@@ -19,6 +19,7 @@ from registry.store.memory import MemoryNodeStore, MemoryServer
 LIVENESS = Liveness(
     heartbeat_ms=1_000, presence_ttl_ms=3_000, owner_ttl_ms=9_000, snapshot_sync_ms=500
 )
+CHECK_MS = LIVENESS.silence_check_ms
 ASR = Capabilities((ServiceCapability(ServiceType.ASR, ready=True),))
 TTS = Capabilities((ServiceCapability(ServiceType.TTS, ready=True),))
 
@@ -114,6 +115,13 @@ class Cluster:
         for _ in range(rounds):
             for instance in self.all:
                 await instance.membership.sync()
+
+    def look(self, *, for_ms: int, every_ms: int = CHECK_MS) -> None:
+        """Let time pass while the first instance looks for silent nodes."""
+        until_ms = self.now_ms + for_ms
+        while self.now_ms + every_ms <= until_ms:
+            self.now_ms += every_ms
+            self.one.membership.close_silent()
 
     def agree_on(self, nodes: dict[str, NodeStatus]) -> bool:
         return all(instance.sees() == nodes for instance in self.all)
@@ -379,10 +387,9 @@ class TestStoreAway:
         await cluster.sync()
         cluster.one.store.failing = {"everything"}
         for _ in range(20):
-            cluster.now_ms += LIVENESS.heartbeat_ms
+            cluster.look(for_ms=LIVENESS.heartbeat_ms)
             with pytest.raises(StoreUnavailable):
                 await cluster.one.beat(node)
-            cluster.one.membership.close_silent()
         cluster.one.store.failing = set()
         assert await cluster.one.beat(node)
         assert closed(node) == []
@@ -477,19 +484,95 @@ class TestFailures:
         assert again.snapshot.status is READY
 
 
+class TestContention:
+    async def test_two_agents_with_one_id_end_with_one_of_them_connected(
+        self, cluster: Cluster
+    ) -> None:
+        up: LocalNode | None = None
+        refused = 0
+        for number in range(10 * TAKEOVERS):
+            instance = (cluster.one, cluster.two)[number % 2]
+            outcome = await instance.membership.register(registration(), Link())
+            if isinstance(outcome, Conflict):
+                assert outcome.contested
+                assert "two nodes use one node_id" in outcome.reason("n")
+                refused += 1
+            else:
+                up = outcome
+            await cluster.sync()
+            cluster.now_ms += LIVENESS.heartbeat_ms
+            if up is not None:
+                owner = cluster.one if cluster.one.membership.local("n") is up else cluster.two
+                await owner.beat(up)
+        assert up is not None
+        assert closed(up) == []
+        assert refused == 10 * TAKEOVERS - (TAKEOVERS + 1)
+
+    async def test_nodes_that_come_back_now_and_then_are_not_refused(
+        self, cluster: Cluster
+    ) -> None:
+        for _ in range(3 * TAKEOVERS):
+            node = await cluster.one.join()
+            for _ in range(TAKEOVER_WINDOW_MS // TAKEOVERS // LIVENESS.heartbeat_ms):
+                cluster.now_ms += LIVENESS.heartbeat_ms
+                await cluster.one.beat(node)
+
+    async def test_one_socket_may_register_as_often_as_it_likes(self, cluster: Cluster) -> None:
+        link = Link()
+        for _ in range(3 * TAKEOVERS):
+            outcome = await cluster.one.membership.register(registration(), link)
+            assert isinstance(outcome, LocalNode)
+        assert link.closed == []
+
+
 class TestSilence:
     async def test_only_a_node_that_said_nothing_for_a_presence_ttl_is_closed(
         self, cluster: Cluster
     ) -> None:
         silent = await cluster.one.join("n")
         talking = await cluster.one.join("m")
-        cluster.now_ms += LIVENESS.presence_ttl_ms
-        cluster.one.membership.close_silent()
+        cluster.look(for_ms=LIVENESS.presence_ttl_ms)
         assert closed(silent) == []
         cluster.one.membership.heard(talking)
-        cluster.now_ms += 1
-        cluster.one.membership.close_silent()
+        cluster.look(for_ms=CHECK_MS)
         assert (closed(silent), closed(talking)) == ([SILENT], [])
+
+    async def test_a_half_open_node_is_found_within_six_fifths_of_its_time(
+        self, cluster: Cluster
+    ) -> None:
+        node = await cluster.one.join()
+        cluster.look(for_ms=LIVENESS.presence_ttl_ms * 6 // 5)
+        assert closed(node)
+
+    async def test_half_open_nodes_are_found_in_time_by_a_process_that_is_always_a_little_late(
+        self, cluster: Cluster
+    ) -> None:
+        node = await cluster.one.join()
+        cluster.look(for_ms=LIVENESS.presence_ttl_ms * 6 // 5, every_ms=CHECK_MS + CHECK_MS // 10)
+        assert closed(node)
+
+    @pytest.mark.parametrize("stall_ms", [2_000, 10 * LIVENESS.presence_ttl_ms])
+    @pytest.mark.parametrize("silent_ms", [0, LIVENESS.heartbeat_ms, LIVENESS.presence_ttl_ms])
+    async def test_no_node_is_closed_for_the_stall_of_its_own_instance(
+        self, cluster: Cluster, stall_ms: int, silent_ms: int
+    ) -> None:
+        node = await cluster.one.join()
+        cluster.look(for_ms=silent_ms)
+        cluster.now_ms += stall_ms
+        # The look may come before what the node said meanwhile is read from its socket.
+        cluster.one.membership.close_silent()
+        assert closed(node) == []
+        await cluster.one.beat(node)
+        cluster.look(for_ms=LIVENESS.presence_ttl_ms)
+        assert closed(node) == []
+
+    async def test_a_node_that_is_half_open_since_before_a_stall_is_found_after_it(
+        self, cluster: Cluster
+    ) -> None:
+        node = await cluster.one.join()
+        cluster.now_ms += 10 * LIVENESS.presence_ttl_ms
+        cluster.look(for_ms=LIVENESS.presence_ttl_ms * 6 // 5)
+        assert closed(node)
 
     async def test_the_sweep_takes_only_nodes_that_are_absent(self, cluster: Cluster) -> None:
         await cluster.one.join("absent")
