@@ -53,13 +53,14 @@ Listener = Callable[[NodeSnapshot | None, NodeSnapshot | None], None]
 
 
 class NodeViews:
-    """All nodes by id."""
+    """All nodes by id. What was heard of a node within `fresh_ms` is taken for the truth."""
 
     def __init__(self) -> None:
         self._views: dict[str, NodeView] = {}
         self._listeners: list[Listener] = []
         self._failed_ms: dict[str, list[int]] = {}
         self.digest = 0
+        self.fresh_ms = 0
 
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)

@@ -18,7 +18,6 @@ from routing.domain import decision
 from routing.domain.labels import has_labels, in_words, split_queue
 from routing.domain.outcome import Brief
 from routing.domain.selection import (
-    FRESH_MS,
     Candidate,
     Chance,
     SelectionRules,
@@ -170,7 +169,7 @@ class Placement:
 
     def _looker(self, avoid: frozenset[str], near: str) -> Callable[[str], Candidate | None]:
         views, get, now_ms = self._views, self._views.get, self._clock()
-        old_ms, some_failed = now_ms - FRESH_MS, views.some_failed
+        old_ms, some_failed = now_ms - views.fresh_ms, views.some_failed
 
         def look(node_id: str) -> Candidate | None:
             view = get(node_id)

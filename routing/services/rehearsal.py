@@ -99,6 +99,7 @@ class _RehearsedViews(NodeViews):
     def __init__(self, views: NodeViews) -> None:
         super().__init__()
         self._real = views
+        self.fresh_ms = views.fresh_ms
         self._changed: dict[str, NodeView] = {}
 
     def get(self, node_id: str) -> NodeView | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from registry.services.ports import Clock
 from registry.services.views import NodeView, NodeViews
 from routing.domain.outcome import Busier, Full, Reservation, Reserved
-from routing.domain.selection import FRESH_MS
+from routing.domain.selection import freshness_ms
 from routing.domain.shortlist import Shortlist
 from routing.services.ports import SlotStore
 
@@ -96,19 +96,23 @@ class Slots:
     async def _reserve(
         self, node_id: str, pending: "_Pending", job_id: str, attempt: int, ceiling: int | None
     ) -> Reservation:
+        sent_ms = self._clock()
         outcome = await self._store.reserve(
             node_id, job_id=job_id, attempt=attempt, lease_ms=self._lease_ms, ceiling=ceiling
         )
         pending.over()
-        view = pending.view
+        view, now_ms = pending.view, self._clock()
+        self._views.fresh_ms = freshness_ms(now_ms - sent_ms)
         if view is not None and isinstance(outcome, Reserved | Full | Busier):
-            view.reserved, view.heard_ms = outcome.count, self._clock()
+            view.reserved, view.heard_ms = outcome.count, now_ms
         return outcome
 
     def _ceiling(self, node_id: str) -> int | None:
         """What the node may hold at most, where that is known well; see `Shortlist`."""
         view = self._views.get(node_id)
-        if view is None or not (view.pending or self._clock() - view.heard_ms <= FRESH_MS):
+        if view is None:
+            return None
+        if not view.pending and self._clock() - view.heard_ms > self._views.fresh_ms:
             return None
         return view.reserved + view.pending
 
