@@ -32,12 +32,15 @@ Fewer spread one less evenly, more only cost time (tests/unit/routing/test_evenn
 FRESH_MS = 60
 """How long what a node said of its slots is taken for the truth, and for the sign of a burst."""
 
-FRESH_ROUND_TRIPS = 8
-MOST_FRESH_MS = 250
+FRESH_ROUND_TRIPS = 40
+MOST_FRESH_MS = 1_000
 
 
 def freshness_ms(round_trip_ms: int) -> int:
-    """FRESH_MS, or longer where everything takes longer: then a burst does, too."""
+    """FRESH_MS, or longer where everything takes longer: then a burst does, too.
+
+    A session's utterances are taken one after the other, so a burst may be dozens of round trips.
+    """
     return min(max(FRESH_MS, FRESH_ROUND_TRIPS * round_trip_ms), MOST_FRESH_MS)
 
 
