@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 from tests.support.agents import Node, Session
 from tests.support.cluster import Cluster, Instance
@@ -53,7 +54,7 @@ class Field:
             for index in range(self._said[number]):
                 await session.translated(index)
         for instance in self._instances:
-            await eventually(lambda i=instance: _is_idle(i), within_ms=30_000)
+            await eventually(partial(_is_idle, instance), within_ms=30_000)
 
     def _got(self) -> list[int]:
         return [len(node.jobs) - seen for node, seen in zip(self.nodes, self._seen, strict=True)]
@@ -71,17 +72,16 @@ async def lay_out(
     # One by one: four at once take longer to start than they may on a busy machine.
     instances = [(await cluster.start_instances(name))[0] for name in INSTANCES]
     nodes = [
-        await stack.enter_async_context(
-            Node(_at(instances, number).node_url, f"n{number}", "-".join(PAIR), slots=slots)
-        )
+        Node(_at(instances, number).node_url, f"n{number}", "-".join(PAIR), slots=slots)
         for number in range(NODES)
     ]
+    for node in nodes:
+        await stack.enter_async_context(node)
     for instance in instances:
-        await eventually(lambda i=instance: _members(i) == NODES, within_ms=30_000)
-    peers = [
-        await stack.enter_async_context(Session(_at(instances, number).session_url, *PAIR))
-        for number in range(sessions)
-    ]
+        await eventually(partial(_is_complete, instance), within_ms=30_000)
+    peers = [Session(_at(instances, number).session_url, *PAIR) for number in range(sessions)]
+    for peer in peers:
+        await stack.enter_async_context(peer)
     return Field(instances, nodes, peers)
 
 
@@ -89,9 +89,9 @@ def _at(instances: list[Instance], number: int) -> Instance:
     return instances[number % len(instances)]
 
 
-def _members(instance: Instance) -> int:
+def _is_complete(instance: Instance) -> bool:
     pools = instance.state().get("pools", [])
-    return sum(pool["nodes"] for pool in pools if pool["name"] == "-".join(PAIR))
+    return any(each["nodes"] == NODES for each in pools if each["name"] == "-".join(PAIR))
 
 
 def _is_idle(instance: Instance) -> bool:
