@@ -8,7 +8,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .PHONY: help run test test-redis lint check types contracts clean \
-	bench-leader bench-push bench-sync bench-outage
+	bench-leader bench-push bench-sync bench-outage bench-evenness
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -44,6 +44,9 @@ bench-sync: .venv/dev.stamp  ## measure what following 1,000 and 10,000 nodes co
 
 bench-outage: .venv/dev.stamp  ## measure work without a leader, and how soon it is back after Redis
 	@$(BIN)/python -m bench outage $(ARGS)
+
+bench-evenness: .venv/dev.stamp  ## measure how evenly bursts are spread over equal nodes
+	@$(BIN)/python -m bench evenness $(ARGS)
 
 clean:  ## remove the virtual environment and all data
 	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -151,12 +151,15 @@ async def simulate(
     src_lang: Language,
     tgt_lang: Language,
     n: Annotated[int, Query(ge=1, le=20)] = 1,
+    label: Annotated[list[str], Query(max_length=64)] = [],  # noqa: B006 (ninja copies it)
 ) -> Simulation:
     """Where `n` jobs of a pair would go one after the other, and why not elsewhere.
 
-    Nothing is reserved. Nodes are drawn by lot: asked again, it may name others.
+    Each `label` is name=value; a node must have them all. Nothing is reserved. Nodes are drawn by
+    lot: asked again, it may name others.
     """
-    return instance().rehearsal.simulate(src_lang, tgt_lang, count=n)
+    labels = {name: value for name, _, value in (each.partition("=") for each in label)}
+    return instance().rehearsal.simulate(src_lang, tgt_lang, labels=labels, count=n)
 
 
 @api.post("/nodes/{node_id}/drain", auth=OPERATORS, response=ACTION)

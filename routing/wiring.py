@@ -72,8 +72,16 @@ def build_routing(*, serves: bool = True) -> Routing:
     stores = _stores(registry, limits, instance_id=me)
     membership, deadlines = registry.membership, Deadlines(registry.clock)
     delivery = Delivery(stores.inbox, instance_id=me)
-    slots = Slots(stores.slots, registry.views, lease_ms=limits.reservation_ms)
-    placement = Placement(pools.index, registry.views, rules=rules, chance=registry.random.random)
+    slots = Slots(
+        stores.slots, registry.views, lease_ms=limits.reservation_ms, clock=registry.clock
+    )
+    placement = Placement(
+        pools.index,
+        registry.views,
+        rules=rules,
+        chance=registry.random.random,
+        clock=registry.clock,
+    )
     assignment = Assignment(stores.jobs, slots, delivery, membership, instance_id=me)
     waiting = Waiting(stores.queues, stores.jobs, assignment, placement, membership)
     sessions = Sessions(
@@ -157,7 +165,11 @@ def build_routing(*, serves: bool = True) -> Routing:
             sessions=stores.sessions,
         ),
         rehearsal=Rehearsal(
-            pools.index, registry.views, rules=rules, chance=registry.random.random
+            pools.index,
+            registry.views,
+            rules=rules,
+            chance=registry.random.random,
+            clock=registry.clock,
         ),
         actions=_actions(registry, pools, delivery, instance_id=me),
         letters=letters,

@@ -6,6 +6,7 @@ decides.
 """
 
 from collections.abc import Callable, Iterator
+from math import ceil
 
 from registry.domain.node import (
     DIGEST_BITS,
@@ -16,16 +17,31 @@ from registry.domain.node import (
     digest_part,
 )
 
+NEVER_MS = -(10**15)
+
+FAILURE_MEMORY_MS = 30_000
+"""How long a node is the worse for an attempt that failed on it."""
+
+FAILURES_COUNTED = 3
+
 
 class NodeView:
-    """One node: its snapshot, its last load, and how many reservations it was last seen to hold."""
+    """One node: its snapshot, its last load, and how many reservations it was last seen to hold.
 
-    __slots__ = ("load", "reserved", "snapshot")
+    `peak_percent` is the scarcest resource of that load, rounded up. `pending` counts the
+    reservations that were sent from here and are not answered yet; `heard_ms` is when one was
+    answered last, by this process's monotonic clock.
+    """
+
+    __slots__ = ("heard_ms", "load", "peak_percent", "pending", "reserved", "snapshot")
 
     def __init__(self, snapshot: NodeSnapshot) -> None:
         self.snapshot = snapshot
         self.load: NodeLoad = IDLE
+        self.peak_percent = 0
         self.reserved = 0
+        self.pending = 0
+        self.heard_ms = NEVER_MS
 
     @property
     def ready(self) -> bool:
@@ -37,12 +53,14 @@ Listener = Callable[[NodeSnapshot | None, NodeSnapshot | None], None]
 
 
 class NodeViews:
-    """All nodes by id."""
+    """All nodes by id. What was heard of a node within `fresh_ms` is taken for the truth."""
 
     def __init__(self) -> None:
         self._views: dict[str, NodeView] = {}
         self._listeners: list[Listener] = []
+        self._failed_ms: dict[str, list[int]] = {}
         self.digest = 0
+        self.fresh_ms = 0
 
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -70,7 +88,7 @@ class NodeViews:
         view.snapshot = snapshot
         self._shift_digest(digest_part(snapshot) - digest_part(before))
         if snapshot.connection_epoch != before.connection_epoch:
-            view.load, view.reserved = IDLE, 0
+            view.load, view.peak_percent, view.reserved = IDLE, 0, 0
         self._tell(before, snapshot)
         return True
 
@@ -84,10 +102,31 @@ class NodeViews:
         self._tell(view.snapshot, None)
         return True
 
+    def note_failure(self, node_id: str, *, now_ms: int) -> None:
+        """An attempt failed on the node, whether it is there or not: it may come back."""
+        recent = [ms for ms in self._failed_ms.get(node_id, ()) if now_ms - ms < FAILURE_MEMORY_MS]
+        self._failed_ms[node_id] = [*recent, now_ms][-FAILURES_COUNTED:]
+
+    @property
+    def some_failed(self) -> bool:
+        """Whether `failures` can be more than 0 for any node."""
+        return bool(self._failed_ms)
+
+    def failures(self, node_id: str, *, now_ms: int) -> int:
+        """How many attempts failed on it lately, as seen from here; at most FAILURES_COUNTED."""
+        failed_ms = self._failed_ms.get(node_id)
+        if failed_ms is None:
+            return 0
+        recent = [ms for ms in failed_ms if now_ms - ms < FAILURE_MEMORY_MS]
+        if not recent:
+            del self._failed_ms[node_id]
+        return len(recent)
+
     def set_load(self, node_id: str, load: NodeLoad) -> None:
         view = self._views.get(node_id)
         if view is not None:
             view.load, view.reserved = load, load.reserved
+            view.peak_percent = ceil(load.peak_percent)
 
     def _shift_digest(self, by: int) -> None:
         self.digest = (self.digest + by) % 2**DIGEST_BITS

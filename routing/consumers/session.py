@@ -67,6 +67,7 @@ class SessionConsumer(SocketConsumer):
             trace_id=trace_id,
             platform=message.platform,
             client_version=message.client_version,
+            node_labels=(message.features and message.features.node_labels) or {},
         )
         session, token = await self.routing.sessions.open(init, self)
         self._session = session
@@ -101,6 +102,7 @@ class SessionConsumer(SocketConsumer):
                 trace_id=trace_id,
                 resume_token=token,
                 resumed=resumed,
+                node_id=session.last_node if resumed else "",
             )
         )
 

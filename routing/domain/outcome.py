@@ -7,7 +7,10 @@ import msgspec
 
 
 class Brief(msgspec.Struct, frozen=True):
-    """What every attempt of a job needs to know beside its payload. Written once, at accept."""
+    """What every attempt of a job needs to know beside its payload. Written once, at accept.
+
+    Only a node that has all the `labels` may take it.
+    """
 
     src: str
     tgt: str
@@ -15,6 +18,7 @@ class Brief(msgspec.Struct, frozen=True):
     tenant: str
     trace_id: str
     queue: str
+    labels: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,18 @@ class Full:
 
 
 @dataclass(frozen=True, slots=True)
+class Busier:
+    """The node has room, and more reservations than the caller would have it hold."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeGone:
     """No living connection owns the node."""
 
 
-Reservation = Reserved | Full | NodeGone
+Reservation = Reserved | Full | Busier | NodeGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,7 @@ class StoredJob:
     """A job as the store has it. `payload` is gone once it has ended.
 
     `remaining_ms` is what was left of its deadline by the server's time when it was read.
+    `decisions` are why it was given to which node, each as `Decision` encodes it.
     """
 
     job_id: str
@@ -119,6 +131,7 @@ class StoredJob:
     payload: bytes | None
     history: list[dict[str, Any]]
     seq: int | None
+    decisions: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

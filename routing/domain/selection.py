@@ -1,60 +1,134 @@
-"""Which node takes a task: filters, then the less loaded of two chosen by lot.
+"""Which nodes may take a task, and in which order: filters, then the least loaded of a few by lot.
 
-`objection` says why a node may not be tried; `prefer` orders those that may. The views are a
-little old and other instances choose at the same time, so "the best of all" would be one node for
-a whole burst: the better of two by lot spreads it, and the reservation on the node's own slots
-has the last word. For the same reason a node that looks full is a last resort, not an objection:
+`objection` says why a node may not be tried; `prefer` orders some that may. The views are a little
+old and other instances choose at the same time, so "the best of all" would be one node for a whole
+burst: the best of a few by lot spreads it, and the reservation on the node's own slots has the last
+word (`Shortlist`). For the same reason a node that looks full is a last resort, not an objection:
 its slots may have become free where this instance could not see it.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import gcd
 
-from registry.domain.node import NodeLoad, NodeSnapshot, NodeStatus
+from msgspec import Struct
+
+from registry.domain.node import NodeSnapshot, NodeStatus
 
 Chance = Callable[[], float]
 """Draws evenly from 0 up to, not including, 1."""
 
-TRIES = 4
-"""Nodes that one decision names; reserving walks down the list."""
+FEW = 2
+"""Good nodes that one decision compares in calm times."""
 
-LAST_RESORTS = 2
-"""Nodes it names when all look full: enough to notice that the view is old."""
+CANDIDATES = 16
+"""Good nodes that it compares when one was heard of within FRESH_MS, as there is a burst, or has
+only one slot left, which may be gone by now.
 
-DRAWS = 16
-"""Random draws before the pool is looked through."""
+Fewer spread one less evenly, more only cost time (tests/unit/routing/test_evenness.py).
+"""
+
+FRESH_MS = 60
+"""How long what a node said of its slots is taken for the truth, and for the sign of a burst."""
+
+FRESH_ROUND_TRIPS = 40
+MOST_FRESH_MS = 1_000
+
+
+def freshness_ms(round_trip_ms: int) -> int:
+    """FRESH_MS, or longer where everything takes longer: then a burst does, too.
+
+    A session's utterances are taken one after the other, so a burst may be dozens of round trips.
+    """
+    return min(max(FRESH_MS, FRESH_ROUND_TRIPS * round_trip_ms), MOST_FRESH_MS)
+
+
+DRAWS = 24
+"""Nodes looked at for them, as long as there is one with room among those."""
 
 LOOKS = 256
-"""Nodes looked at in a row, from a place by lot, when the draws found only full ones.
+"""Nodes looked at when none of them has room.
 
 A bound, so that a task never costs more in a pool of 10,000 than in one of 300; what it misses in
 a large pool that is all but full, the next freed slot finds.
 """
 
+LAST_RESORTS = 2
+"""Nodes named when all look full: enough to notice that the view is old."""
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A node as the choice sees it."""
+OVERUSED = "its resources are used above the threshold"
+
+
+class Candidate(Struct, frozen=True, gc=False):
+    """A node as the choice sees it.
+
+    `peak_percent` is its scarcest resource. `reserved` are the slots it was last seen to have
+    reserved, `pending` the reservations sent from here and not answered yet. `fresh`: it was heard
+    of within FRESH_MS, or something is pending. `failures` are the recent ones of attempts, as seen
+    from here.
+    `near` is the node that had the session's last job; `avoided` one that failed this very job.
+    """
 
     snapshot: NodeSnapshot
-    load: NodeLoad
+    peak_percent: int
     reserved: int
+    pending: int = 0
+    failures: int = 0
+    near: bool = False
+    avoided: bool = False
+    fresh: bool = False
+
+    @property
+    def node_id(self) -> str:
+        return self.snapshot.node_id
+
+    @property
+    def degraded(self) -> bool:
+        return self.snapshot.status is NodeStatus.DEGRADED
+
+    @property
+    def load_step(self) -> int:
+        """How busy the machine is, in quarters.
+
+        As its figures are a heartbeat old, finer steps would send everything to one node until
+        its next heartbeat.
+        """
+        return self.peak_percent // 25
 
     @property
     def full(self) -> bool:
-        """Whether all its slots were reserved when last seen."""
-        return self.reserved >= self.snapshot.max_concurrent_jobs
+        """Whether all its slots were reserved when last seen, or are being reserved from here."""
+        return self.reserved + self.pending >= self.snapshot.max_concurrent_jobs
 
     @property
-    def pressure(self) -> tuple[bool, float, int]:
-        """What is compared: degraded, the share of reserved slots, and how busy the machine is.
+    def good(self) -> bool:
+        """Whether nothing but its load speaks against it: only such nodes count as looked at."""
+        return not (self.avoided or self.failures or self.snapshot.status is NodeStatus.DEGRADED)
 
-        The last in steps of a quarter, as its figures are a heartbeat old: finer ones would send
-        everything to one node until its next heartbeat.
-        """
-        degraded = self.snapshot.status is NodeStatus.DEGRADED
-        share = self.reserved / self.snapshot.max_concurrent_jobs
-        return degraded, share, int(self.load.peak_percent // 25)
+    @property
+    def tight(self) -> bool:
+        """Whether it has at most one slot left."""
+        return self.reserved + self.pending + 1 >= self.snapshot.max_concurrent_jobs
+
+    @property
+    def pressure(self) -> "Pressure":
+        return self.pressure_with(self.reserved + self.pending)
+
+    def pressure_with(self, held: int) -> "Pressure":
+        """What is compared between two nodes, if this one holds so many reservations."""
+        return (
+            self.avoided,
+            self.snapshot.status is NodeStatus.DEGRADED,
+            self.failures,
+            held / self.snapshot.max_concurrent_jobs,
+            not self.near,
+            self.peak_percent // 25,
+        )
+
+
+Pressure = tuple[bool, bool, int, float, bool, int]
+"""Avoided, degraded, recent failures, share of reserved slots, not the session's last, load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +145,38 @@ class SelectionRules:
             )
 
 
+@dataclass(slots=True)
+class Draw:
+    """What `prefer` found: the nodes to try in order, and how many it passed over for what.
+
+    `exhausted`: it looked at LOOKS nodes of a larger pool and none of them may be tried at all.
+    """
+
+    candidates: list[Candidate]
+    passed_over: Counter[str]
+    exhausted: bool = False
+
+
 def objection(node: Candidate, rules: SelectionRules) -> str | None:
     """Why this node is passed over, as a clause for people; None when it may be tried."""
-    snapshot = node.snapshot
-    if snapshot.status not in (NodeStatus.READY, NodeStatus.DEGRADED):
-        return f"it is {snapshot.status}"
-    if not snapshot.accept_public_jobs:
-        return "it takes no public jobs"
-    if node.load.peak_percent > rules.resource_threshold:
+    reason = _fault(node, rules)
+    if reason is OVERUSED:
         return (
-            f"its resources are used to {node.load.peak_percent:.0f} %,"
+            f"its resources are used to {node.peak_percent} %,"
             f" above the threshold of {rules.resource_threshold} %"
         )
+    return reason
+
+
+def _fault(node: Candidate, rules: SelectionRules) -> str | None:
+    """The same in few different words, to be counted."""
+    status = node.snapshot.status
+    if status is not NodeStatus.READY and status is not NodeStatus.DEGRADED:
+        return f"it is {status}"
+    if not node.snapshot.accept_public_jobs:
+        return "it takes no public jobs"
+    if node.peak_percent > rules.resource_threshold:
+        return OVERUSED
     return None
 
 
@@ -92,48 +186,61 @@ def prefer(
     look: Callable[[str], Candidate | None],
     rules: SelectionRules,
     chance: Chance,
-) -> list[str]:
-    """Up to TRIES node ids of a pool in the order to try them; empty when none may be tried.
+    near: str = "",
+) -> Draw:
+    """FEW or CANDIDATES nodes of a pool, and worse ones found on the way, in the order to try them.
 
-    O(1) in the size of the pool: a few draws, then at most LOOKS nodes one after the other. Only
-    where the draws found none but unfit nodes is the whole pool looked through.
+    O(1) in the size of the pool: never more than LOOKS nodes are looked at. `near`, a member, is
+    among them whatever the lot. Nodes that look full are named only where none with room was found.
     """
-    free: dict[str, Candidate] = {}
-    full: dict[str, Candidate] = {}
-    if len(members) > TRIES:
-        for _ in range(DRAWS):
-            _consider(members[int(chance() * len(members))], free, full, look, rules)
-            if len(free) >= TRIES:
-                break
-    if not free:
-        start = int(chance() * len(members))
-        for step in range(min(len(members), LOOKS) if full else len(members)):
-            _consider(members[(start + step) % len(members)], free, full, look, rules)
-            if len(free) >= TRIES:
-                break
-    return _ordered(free, chance)[:TRIES] or _ordered(full, chance)[:LAST_RESORTS]
+    wanted = FEW
+    free: list[Candidate] = []
+    full: list[Candidate] = []
+    passed_over: Counter[str] = Counter()
+    looks = found = 0
+    for node_id in _by_lot(members, chance, near):
+        looks += 1
+        node = look(node_id)
+        fault = "it has just left" if node is None else _fault(node, rules)
+        if fault is not None or node is None:
+            passed_over[fault or ""] += 1
+        elif node.full:
+            full.append(node)
+        else:
+            free.append(node)
+            found += node.good
+            if node.fresh or node.tight:
+                wanted = CANDIDATES
+        if found >= wanted or looks >= (DRAWS if free else LOOKS):
+            break
+    exhausted = not free and not full and looks < len(members)
+    if free and full:
+        passed_over["all its slots are reserved"] = len(full)
+    free.sort(key=_pressure)
+    full.sort(key=_pressure)
+    return Draw(free or full[:LAST_RESORTS], passed_over, exhausted)
 
 
-def _consider(
-    node_id: str,
-    free: dict[str, Candidate],
-    full: dict[str, Candidate],
-    look: Callable[[str], Candidate | None],
-    rules: SelectionRules,
-) -> None:
-    if node_id in free or node_id in full:
+def _pressure(node: Candidate) -> Pressure:
+    return node.pressure
+
+
+def _by_lot(members: Sequence[str], chance: Chance, near: str) -> Iterator[str]:
+    """Every member once: from a place by lot on, in strides by lot.
+
+    Two lots for a whole decision choose as well as one for each draw would (Mitzenmacher, Balanced
+    allocations and double hashing, 2014), and never the same node twice.
+    """
+    if near:
+        yield near
+    count = len(members)
+    if not count:
         return
-    node = look(node_id)
-    if node is not None and objection(node, rules) is None:
-        (full if node.full else free)[node_id] = node
-
-
-def _ordered(found: dict[str, Candidate], chance: Chance) -> list[str]:
-    """The better of two by lot, then the other one and the rest; degraded ones last."""
-    ids = list(found)
-    for last in range(len(ids) - 1, 0, -1):
-        other = int(chance() * (last + 1))
-        ids[last], ids[other] = ids[other], ids[last]
-    ids.sort(key=lambda node_id: found[node_id].snapshot.status is NodeStatus.DEGRADED)
-    ids[:2] = sorted(ids[:2], key=lambda node_id: found[node_id].pressure)
-    return ids
+    place, stride = int(chance() * count), 1 + int(chance() * (count - 1))
+    while gcd(stride, count) != 1:
+        stride += 1
+    for _ in range(count):
+        node_id = members[place]
+        if node_id != near:
+            yield node_id
+        place = (place + stride) % count

@@ -31,6 +31,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Attempt = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Percent = Annotated[float, Meta(ge=0, le=1000)]
+Labels = Annotated[dict[str, Text], Meta(max_length=64)]
 Fields = dict[str, Raw]
 
 
@@ -59,7 +60,7 @@ class NodeRegister(Message, frozen=True, tag="node_register"):
     language_capabilities: Raw | UnsetType = UNSET
     installed_services: list[Any] | None = None
     max_concurrent_jobs: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-    labels: Annotated[dict[str, Text], Meta(max_length=64)] | None = None
+    labels: Labels | None = None
     running_jobs: Annotated[list[RunningJob], Meta(max_length=10_000)] | None = None
 
 
@@ -141,6 +142,12 @@ class Resume(Struct, frozen=True):
     last_seq: Count
 
 
+class Features(Struct, frozen=True):
+    """What we know of a session's features; the others mean nothing to us."""
+
+    node_labels: Labels | None = None
+
+
 class SessionInit(Message, frozen=True, tag="session_init"):
     client_version: Text
     platform: Text
@@ -150,7 +157,7 @@ class SessionInit(Message, frozen=True, tag="session_init"):
     mode: Text | None = None
     lang_a: LanguageCode | None = None
     lang_b: LanguageCode | None = None
-    features: dict[str, Any] | None = None
+    features: Features | None = None
     trace_id: Text | None = None
     resume: Resume | None = None
 
@@ -166,6 +173,7 @@ class Utterance(Message, frozen=True, tag="utterance"):
     trace_id: Text | None = None
     priority: Annotated[int, Meta(ge=0, le=9)] | None = None
     deadline_ms: Annotated[int, Meta(ge=1, le=86_400_000)] | None = None
+    node_labels: Labels | None = None
 
 
 class UtteranceCancel(Message, frozen=True, tag="utterance_cancel"):
@@ -377,7 +385,13 @@ def error(code: ErrorCode, message: str, **more: Any) -> bytes:
 
 
 def session_init_ack(
-    session_id: str, *, message: str, trace_id: str, resume_token: str, resumed: bool
+    session_id: str,
+    *,
+    message: str,
+    trace_id: str,
+    resume_token: str,
+    resumed: bool,
+    node_id: str = "",
 ) -> bytes:
     return _encode(
         {
@@ -385,7 +399,7 @@ def session_init_ack(
             "session_id": session_id,
             "message": message,
             "trace_id": trace_id,
-            "assigned_node_id": None,
+            "assigned_node_id": node_id or None,
             "protocol_version": PROTOCOL_VERSION,
             "resume_token": resume_token,
             "resumed": resumed,

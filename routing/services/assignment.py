@@ -5,13 +5,14 @@ the job notes its node, so that only that node's result counts; then the frame g
 between leaves a reservation that expires and a job that its deadline brings up again.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from registry.services.membership import Membership
-from routing.domain import wire
-from routing.domain.outcome import Envelope, EnvelopeKind, Reserved, StoredJob
+from routing.domain import decision, wire
+from routing.domain.outcome import Envelope, EnvelopeKind, StoredJob
+from routing.domain.shortlist import Shortlist
 from routing.services.delivery import Delivery
 from routing.services.persist import persist
 from routing.services.ports import JobStore
@@ -48,22 +49,22 @@ class Assignment:
         """Attempts that nodes of this instance hold."""
         return len(self._running)
 
-    async def place(self, job: StoredJob, nodes: Iterable[str]) -> bool:
+    async def place(self, job: StoredJob, nodes: Shortlist, *, waited: bool = False) -> bool:
         """Give a stored job to the first of these nodes with room; False when none has."""
         attempt = max(job.attempt, 1)
-        for node_id in nodes:
-            held = await self._slots.reserve(node_id, job_id=job.job_id, attempt=attempt)
-            if not isinstance(held, Reserved):
-                continue
-            if job.payload is None or not await self._jobs.assign(
-                job.job_id, expected=job.attempt, attempt=attempt, node_id=node_id
-            ):
-                # It ended, or someone else brought it further.
-                await self._slots.release(node_id, job_id=job.job_id, attempt=attempt)
-                return True
-            await self.hand_over(job.job_id, attempt, node_id, held.instance_id, job.payload)
+        taken = await self._slots.reserve_one(nodes, job_id=job.job_id, attempt=attempt)
+        if taken is None:
+            return False
+        node_id = taken.node_id
+        why = decision.encode(nodes.decision(node_id, attempt=attempt, waited=waited))
+        if job.payload is None or not await self._jobs.assign(
+            job.job_id, expected=job.attempt, attempt=attempt, node_id=node_id, decision=why
+        ):
+            # It ended, or someone else brought it further.
+            await self._slots.release(node_id, job_id=job.job_id, attempt=attempt)
             return True
-        return False
+        await self.hand_over(job.job_id, attempt, node_id, taken.held.instance_id, job.payload)
+        return True
 
     async def hand_over(
         self, job_id: str, attempt: int, node_id: str, instance_id: str, payload: bytes

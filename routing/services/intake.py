@@ -5,30 +5,31 @@ acknowledged is in the store.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from registry.domain.ids import job_id as job_id_of
-from routing.domain import wire
+from routing.domain import decision, wire
 from routing.domain.errors import ErrorCode
 from routing.domain.job import DEFAULT_PRIORITY, TERMINAL, JobLimits
+from routing.domain.labels import queue_name
 from routing.domain.outcome import (
     Acceptance,
     Accepted,
     Brief,
     Duplicate,
-    Reserved,
     SessionClosed,
 )
+from routing.domain.shortlist import Shortlist
 from routing.services.assignment import Assignment
 from routing.services.deadlines import Deadlines
 from routing.services.placement import Placement
 from routing.services.ports import JobStore
 from routing.services.sessions import Session
-from routing.services.slots import Slots
+from routing.services.slots import Slots, Taken
 from routing.services.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -69,13 +70,15 @@ def new_job(
 ) -> NewJob:
     """The job of an utterance. A deadline of the client's can only shorten its life."""
     trace_id = message.trace_id or session.init.trace_id
+    labels = session.init.node_labels if message.node_labels is None else message.node_labels
     brief = Brief(
         src=message.src_lang,
         tgt=message.tgt_lang,
         priority=DEFAULT_PRIORITY if message.priority is None else message.priority,
         tenant=session.init.tenant,
         trace_id=trace_id,
-        queue=f"{message.src_lang}>{message.tgt_lang}",
+        queue=queue_name(f"{message.src_lang}>{message.tgt_lang}", labels),
+        labels=labels,
     )
     return NewJob(
         job_id_of(session.session_id, message.utterance_index),
@@ -114,42 +117,44 @@ class Intake:
         self, session: Session, message: wire.Utterance, fields: wire.Fields
     ) -> Acknowledged | Refused:
         """Take an utterance as a job, once. Sent again, it is a duplicate and changes nothing."""
-        src, tgt = message.src_lang, message.tgt_lang
         job = new_job(session, message, fields, limits=self._limits)
-        plan = self._placement.plan(src, tgt)
+        plan = self._placement.plan_for(job.brief, near=session.last_node)
         if plan is None:
             return await self._without_pool(job)
         if plan.nodes:
-            return await self._submit_to(job, plan.nodes)
+            return await self._submit_to(session, job, plan.nodes)
         return await self._submit_waiting(job)
 
     async def _without_pool(self, job: NewJob) -> Acknowledged | Refused:
         # Its nodes may have left since it was accepted: a duplicate is one all the same.
         if await self._jobs.get(job.job_id) is not None:
             return Acknowledged(job.job_id, "duplicate")
-        return Refused(
-            ErrorCode.NO_AVAILABLE_NODE, f"no node supports {job.brief.src} to {job.brief.tgt}"
-        )
+        return Refused(ErrorCode.NO_AVAILABLE_NODE, self._placement.refusal(job.brief))
 
-    async def _submit_to(self, job: NewJob, nodes: Sequence[str]) -> Acknowledged | Refused:
-        first = nodes[0]
-        written, held = await asyncio.gather(
-            self._accept(job, attempt=1, node_id=first),
-            self._slots.reserve(first, job_id=job.job_id, attempt=1),
+    async def _submit_to(
+        self, session: Session, job: NewJob, nodes: Shortlist
+    ) -> Acknowledged | Refused:
+        # The slot first: it counts as pending from here on, and others choose in the same turn.
+        asked = self._slots.ask(nodes, job_id=job.job_id, attempt=1)
+        why = decision.encode(nodes.decision(nodes.first, attempt=1))
+        written, taken = await asyncio.gather(
+            self._accept(job, attempt=1, node_id=nodes.first, why=why), asked
         )
         if not isinstance(written, Accepted):
-            if isinstance(held, Reserved) and held.fresh:
-                await self._slots.release(first, job_id=job.job_id, attempt=1)
+            if taken is not None and taken.held.fresh:
+                await self._slots.release(taken.node_id, job_id=job.job_id, attempt=1)
             return self._not_accepted(job, written)
-        if isinstance(held, Reserved):
-            return await self._assigned(job, first, held)
-        for node_id in nodes[1:]:
-            held = await self._slots.reserve(node_id, job_id=job.job_id, attempt=1)
-            if isinstance(held, Reserved):
-                await self._jobs.assign(job.job_id, expected=1, attempt=1, node_id=node_id)
-                return await self._assigned(job, node_id, held)
-        await self._jobs.queue(job.job_id, attempt=1)
-        return await self._queue(job, written, attempt=1)
+        if taken is None:
+            taken = await self._slots.reserve_one(nodes, job_id=job.job_id, attempt=1)
+            if taken is None:
+                await self._jobs.queue(job.job_id, attempt=1)
+                return await self._queue(job, written, attempt=1)
+            why = decision.encode(nodes.decision(taken.node_id, attempt=1))
+            await self._jobs.assign(
+                job.job_id, expected=1, attempt=1, node_id=taken.node_id, decision=why
+            )
+        session.last_node = taken.node_id
+        return await self._assigned(job, taken)
 
     async def _submit_waiting(self, job: NewJob) -> Acknowledged | Refused:
         written = await self._accept(job, attempt=0, node_id="")
@@ -157,7 +162,9 @@ class Intake:
             return self._not_accepted(job, written)
         return await self._queue(job, written, attempt=0)
 
-    async def _accept(self, job: NewJob, *, attempt: int, node_id: str) -> Acceptance:
+    async def _accept(
+        self, job: NewJob, *, attempt: int, node_id: str, why: bytes = b""
+    ) -> Acceptance:
         return await self._jobs.accept(
             job.job_id,
             attempt=attempt,
@@ -166,12 +173,14 @@ class Intake:
             payload=job.payload,
             life_ms=job.life_ms,
             sent_seq=job.sent_seq,
+            decision=why,
         )
 
-    async def _assigned(self, job: NewJob, node_id: str, held: Reserved) -> Acknowledged:
+    async def _assigned(self, job: NewJob, taken: Taken) -> Acknowledged:
         self._watch(job, attempt=1, within_ms=self._limits.timeout_ms)
-        work = self._assignment.hand_over(job.job_id, 1, node_id, held.instance_id, job.payload)
-        if self._assignment.is_local(held.instance_id):
+        node_id, instance_id = taken.node_id, taken.held.instance_id
+        work = self._assignment.hand_over(job.job_id, 1, node_id, instance_id, job.payload)
+        if self._assignment.is_local(instance_id):
             await work
         else:
             # Nothing but the inbox write is left, and it is safe to repeat: acknowledge now.

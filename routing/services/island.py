@@ -143,7 +143,8 @@ class Island:
             return Acknowledged(job_id, "duplicate")
         if message.utterance_index <= session.top:
             return AWAY  # What became of it, only the store knows.
-        if not self._fitting(message.src_lang, message.tgt_lang):
+        new = new_job(session, message, fields, limits=self._limits)
+        if not self._fitting(new.brief):
             return AWAY  # None of our nodes can do it; others may, once they can be reached.
         if len(self._waiting) >= self._limits.queue_limit:
             return Refused(
@@ -151,7 +152,6 @@ class Island:
                 f"{len(self._waiting)} utterances wait already; send it again later",
                 {"retry_after_ms": RETRY_AFTER_MS},
             )
-        new = new_job(session, message, fields, limits=self._limits)
         job = _Job(job_id, session, new.brief, new.payload, self._clock() + new.life_ms)
         session.top = message.utterance_index
         self._jobs[job_id] = job
@@ -263,7 +263,7 @@ class Island:
     def _place(self, job: _Job) -> bool:
         """Give the next attempt to a local node with room, else let the job wait."""
         failed_on = {str(entry["node"]) for entry in job.history}
-        fitting = [n for n in self._fitting(job.brief.src, job.brief.tgt) if self._has_room(n)]
+        fitting = [n for n in self._fitting(job.brief) if self._has_room(n)]
         fitting.sort(
             key=lambda node: (node.snapshot.node_id in failed_on, self._taken(node) / node.capacity)
         )
@@ -276,10 +276,10 @@ class Island:
         self._waiting.append(job.job_id)
         return False
 
-    def _fitting(self, src: str, tgt: str) -> list[LocalNode]:
-        """Nodes of this instance that do the pair."""
+    def _fitting(self, brief: Brief) -> list[LocalNode]:
+        """Nodes of this instance that may take such a job."""
         nodes = self._membership.local_nodes()
-        return [n for n in nodes if self._placement.serves(n.snapshot.node_id, src, tgt)]
+        return [n for n in nodes if self._placement.accepts(n.snapshot.node_id, brief)]
 
     def _hold(self, job: _Job, node: LocalNode) -> None:
         job.attempt += 1

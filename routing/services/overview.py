@@ -13,8 +13,10 @@ from registry.domain.lease import Held
 from registry.services.loops import Loops
 from registry.services.ports import InstanceStore, LeaseStore
 from registry.services.views import NodeView, NodeViews
+from routing.domain.decision import latest
 from routing.domain.outcome import StoredJob
 from routing.services.ports import JobStore, SessionStore
+from routing.services.reasons import DecisionState, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,10 @@ class AttemptState:
 
 @dataclass(frozen=True, slots=True)
 class JobDetail:
-    """One job, without what it carries. `seq` is null until it has ended; times are the store's."""
+    """One job, without what it carries. `seq` is null until it has ended; times are the store's.
+
+    `decisions` says for each attempt why it was given to its node.
+    """
 
     id: str
     session_id: str
@@ -128,7 +133,9 @@ class JobDetail:
     tenant: str
     priority: int
     trace_id: str
+    labels: dict[str, str]
     history: list[AttemptState]
+    decisions: list[DecisionState]
     seq: int | None
 
 
@@ -308,7 +315,9 @@ def _job(job: StoredJob) -> JobDetail:
         tenant=job.brief.tenant,
         priority=job.brief.priority,
         trace_id=job.brief.trace_id,
+        labels=job.brief.labels,
         history=[_attempt(entry) for entry in job.history],
+        decisions=[shown(each) for each in latest(job.decisions)],
         seq=job.seq,
     )
 

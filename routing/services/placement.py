@@ -1,15 +1,34 @@
 """Finding a node for a job: the pool, the candidates, and why.
 
 In memory and O(1): nothing here speaks to a store. The same code answers the dry run.
+
+Where only some members of a pool may take a job (it asks for labels, or its pair has no pool of its
+own), and where LOOKS looks found nobody fit, the pool is looked through, and what was found is kept
+for a moment: see `Narrowed`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pools.domain.index import PoolIndex
+from pools.domain.index import Choice, PoolIndex
 from registry.domain.capability import AUTO
+from registry.services.ports import Clock
 from registry.services.views import NodeView, NodeViews
-from routing.domain.selection import Candidate, Chance, SelectionRules, objection, prefer
+from routing.domain import decision
+from routing.domain.labels import has_labels, in_words, split_queue
+from routing.domain.outcome import Brief
+from routing.domain.selection import (
+    Candidate,
+    Chance,
+    SelectionRules,
+    objection,
+    prefer,
+)
+from routing.domain.shortlist import Shortlist
+from routing.services.narrowing import Narrowed
+
+NO_LABELS: Mapping[str, str] = {}
+NOBODY: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,43 +36,112 @@ class Plan:
     """Where a job may go now. No nodes: every member of the pool is busy, or passed over."""
 
     pool: str
-    nodes: Sequence[str]
+    nodes: Shortlist
 
 
 class Placement:
     """Chooses from this instance's views."""
 
     def __init__(
-        self, index: PoolIndex, views: NodeViews, *, rules: SelectionRules, chance: Chance
+        self,
+        index: PoolIndex,
+        views: NodeViews,
+        *,
+        rules: SelectionRules,
+        chance: Chance,
+        clock: Clock,
     ) -> None:
         self._index = index
         self._views = views
         self._rules = rules
         self._chance = chance
+        self._clock = clock
+        self._narrowed = Narrowed(views, clock)
 
-    def plan(self, src: str, tgt: str, *, avoid: frozenset[str] = frozenset()) -> Plan | None:
-        """The candidates for a pair; None when no node supports it.
+    def plan_for(
+        self, brief: Brief, *, avoid: frozenset[str] = NOBODY, near: str = ""
+    ) -> Plan | None:
+        """The candidates for a job; see `plan`."""
+        return self.plan(brief.src, brief.tgt, labels=brief.labels, avoid=avoid, near=near)
+
+    def plan(
+        self,
+        src: str,
+        tgt: str,
+        *,
+        labels: Mapping[str, str] = NO_LABELS,
+        avoid: frozenset[str] = NOBODY,
+        near: str = "",
+    ) -> Plan | None:
+        """The candidates for a pair; None when no node supports it and has the labels.
 
         Nodes in `avoid` (they failed this job before) come last, and only if no other is there.
+        `near` had the session's last job: of equals it comes first.
         """
         choice = self._index.choose_pool(src, tgt)
         if choice is None:
             return None
-        name = choice.pool.name
-        members = self._index.members(name)
-        if choice.filtered:
-            members = [n for n in members if self._index.supports(n, src, tgt)]
+        members = self._members(choice, src, tgt, labels)
         if not members:
             return None
-        nodes = prefer(members, look=self._look, rules=self._rules, chance=self._chance)
-        if avoid:
-            nodes.sort(key=avoid.__contains__)
-        return Plan(name, nodes)
+        if near and not (self.serves(near, src, tgt) and self._has_labels(near, labels)):
+            near = ""
+        look = self._looker(avoid, near)
+        draw = prefer(members, look=look, rules=self._rules, chance=self._chance, near=near)
+        if draw.exhausted:
+            fit = self._narrowed.fit(
+                (choice.pool.name, src, tgt, in_words(labels)),
+                lambda: [node_id for node_id in members if self._is_fit(node_id)],
+            )
+            again = prefer(fit, look=look, rules=self._rules, chance=self._chance)
+            draw.candidates = again.candidates
+        nodes = Shortlist(
+            draw.candidates,
+            pool=choice.pool.name,
+            filtered=choice.filtered,
+            passed_over=draw.passed_over,
+        )
+        return Plan(choice.pool.name, nodes)
+
+    def only(self, node_id: str, *, pool: str = "") -> Shortlist:
+        """The one node that pulled a job, as a shortlist."""
+        node = self._look(node_id)
+        return Shortlist([node] if node is not None else [], pool=pool)
+
+    def pulled(self, node_id: str, *, attempt: int, pool: str = "") -> bytes:
+        """The decision to keep with a job that a node with a free slot took from a queue."""
+        shortlist = self.only(node_id, pool=pool)
+        return decision.encode(shortlist.decision(node_id, attempt=attempt, waited=True))
+
+    def refusal(self, brief: Brief) -> str:
+        """Why there is no plan for a job, as a sentence."""
+        choice = self._index.choose_pool(brief.src, brief.tgt)
+        if brief.labels and choice and self._members(choice, brief.src, brief.tgt, NO_LABELS):
+            return (
+                f"no node that supports {brief.src} to {brief.tgt}"
+                f" has the labels {in_words(brief.labels)}"
+            )
+        return f"no node supports {brief.src} to {brief.tgt}"
+
+    def note_failure(self, node_id: str) -> None:
+        """An attempt failed on the node: for a while it is the worse for it, as seen from here."""
+        self._views.note_failure(node_id, now_ms=self._clock())
 
     def can_take(self, node_id: str) -> bool:
         """Whether the node may be given a job now, as far as is known here."""
         node = self._look(node_id)
         return node is not None and not node.full and objection(node, self._rules) is None
+
+    def accepts(self, node_id: str, brief: Brief) -> bool:
+        """Whether this job may go to the node, at some time."""
+        return self.serves(node_id, brief.src, brief.tgt) and self._has_labels(
+            node_id, brief.labels
+        )
+
+    def serves_queue(self, node_id: str, src: str, tgt_and_labels: str) -> bool:
+        """Whether jobs of a pair may go to the node, whose target has a queue's labels on it."""
+        tgt, labels = split_queue(tgt_and_labels)
+        return self.serves(node_id, src, tgt) and self._has_labels(node_id, labels)
 
     def serves(self, node_id: str, src: str, tgt: str) -> bool:
         """Whether jobs of this pair may go to the node."""
@@ -61,7 +149,9 @@ class Placement:
             return f"*-{tgt}" in self._index.pools_of(node_id)
         return self._index.supports(node_id, src, tgt)
 
-    def objections(self, src: str, tgt: str) -> dict[str, str | None]:
+    def objections(
+        self, src: str, tgt: str, *, labels: Mapping[str, str] = NO_LABELS
+    ) -> dict[str, str | None]:
         """For every known node, why it would be passed over for this pair; None where not."""
         choice = self._index.choose_pool(src, tgt)
         members = set(self._index.members(choice.pool.name)) if choice else set()
@@ -70,10 +160,60 @@ class Placement:
             node_id = view.snapshot.node_id
             if node_id not in members or not self.serves(node_id, src, tgt):
                 reasons[node_id] = self._unfit(view, src, tgt)
+            elif not self._has_labels(node_id, labels):
+                reasons[node_id] = f"it has not all the labels {in_words(labels)}"
             else:
                 candidate = _candidate(view)
                 reasons[node_id] = objection(candidate, self._rules) or _fullness(candidate)
         return reasons
+
+    def _looker(self, avoid: frozenset[str], near: str) -> Callable[[str], Candidate | None]:
+        views, get, now_ms = self._views, self._views.get, self._clock()
+        old_ms, some_failed = now_ms - views.fresh_ms, views.some_failed
+
+        def look(node_id: str) -> Candidate | None:
+            view = get(node_id)
+            if view is None:
+                return None
+            return Candidate(
+                view.snapshot,
+                view.peak_percent,
+                view.reserved,
+                view.pending,
+                views.failures(node_id, now_ms=now_ms) if some_failed else 0,
+                node_id == near,
+                node_id in avoid,
+                view.heard_ms >= old_ms or view.pending > 0,
+            )
+
+        return look
+
+    def _members(
+        self, choice: Choice, src: str, tgt: str, labels: Mapping[str, str]
+    ) -> Sequence[str]:
+        """The members of the pool that may take such a job at all."""
+        members = self._index.members(choice.pool.name)
+        if not choice.filtered and not labels:
+            return members
+        return self._narrowed.members(
+            (choice.pool.name, src, tgt, in_words(labels)),
+            lambda: [
+                node_id
+                for node_id in members
+                if (not choice.filtered or self._index.supports(node_id, src, tgt))
+                and self._has_labels(node_id, labels)
+            ],
+        )
+
+    def _has_labels(self, node_id: str, labels: Mapping[str, str]) -> bool:
+        if not labels:
+            return True
+        view = self._views.get(node_id)
+        return view is not None and has_labels(labels, view.snapshot.labels)
+
+    def _is_fit(self, node_id: str) -> bool:
+        node = self._look(node_id)
+        return node is not None and objection(node, self._rules) is None
 
     def _unfit(self, view: NodeView, src: str, tgt: str) -> str:
         if src == AUTO:
@@ -92,4 +232,4 @@ def _fullness(node: Candidate) -> str | None:
 
 
 def _candidate(view: NodeView) -> Candidate:
-    return Candidate(view.snapshot, view.load, view.reserved)
+    return Candidate(view.snapshot, view.peak_percent, view.reserved, view.pending)

@@ -39,16 +39,23 @@ class JobStore(Protocol):
         payload: bytes,
         life_ms: int,
         sent_seq: int = 0,
+        decision: bytes = b"",
     ) -> Acceptance:
         """Write the job once, assigned to a node (attempt 1) or queued (attempt 0).
 
         The session's next terminal message comes after `sent_seq`, whatever the store remembers.
+        `decision` is a JSON object of why, kept with the job.
         """
 
     async def withdraw(self, job_id: str, *, attempt: int) -> bool: ...
 
-    async def assign(self, job_id: str, *, expected: int, attempt: int, node_id: str) -> bool:
-        """Give an attempt to a node; False when the job ended or another attempt is current."""
+    async def assign(
+        self, job_id: str, *, expected: int, attempt: int, node_id: str, decision: bytes = b""
+    ) -> bool:
+        """Give an attempt to a node; False when the job ended or another attempt is current.
+
+        A `decision` is added to those that the job has.
+        """
 
     async def queue(self, job_id: str, *, attempt: int) -> bool: ...
 
@@ -141,8 +148,18 @@ class SlotStore(Protocol):
     """Reservations, under their node's tag."""
 
     async def reserve(
-        self, node_id: str, *, job_id: str, attempt: int, lease_ms: int
-    ) -> Reservation: ...
+        self,
+        node_id: str,
+        *,
+        job_id: str,
+        attempt: int,
+        lease_ms: int,
+        ceiling: int | None = None,
+    ) -> Reservation:
+        """Hold a slot for an attempt, once, if the node has one free.
+
+        With a `ceiling`, only if it holds no more reservations than that: else `Busier`.
+        """
 
     async def release(self, node_id: str, *, job_id: str, attempt: int) -> int:
         """Free the slot if this attempt holds it; returns how many are held still."""

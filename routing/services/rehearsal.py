@@ -1,56 +1,19 @@
 """The dry run: where jobs of a pair would go from here, and why not elsewhere.
 
 The choice itself runs, on views in which only the rehearsal's own picks are added; nothing is
-reserved and no store is asked. Choosing draws lots, so another run may name other nodes.
+reserved and no store is asked, so no node answers that it is busier than this instance believes.
+Choosing draws lots, so another run may name other nodes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pools.domain.index import PoolIndex
+from registry.services.ports import Clock
 from registry.services.views import NodeView, NodeViews
-from routing.domain.selection import Candidate, Chance, SelectionRules
-from routing.services.placement import Placement
-
-WAITS = "queued"
-REFUSED = "NO_AVAILABLE_NODE"
-ASSIGNED = "accepted"
-
-
-@dataclass(frozen=True, slots=True)
-class Pressure:
-    """What is compared between two candidates, in this order; less is better.
-
-    `share` is the part of its slots that is reserved; `load_step` how busy the machine is, in
-    quarters.
-    """
-
-    degraded: bool
-    share: float
-    load_step: int
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateState:
-    """A node that would be tried."""
-
-    id: str
-    slots: int
-    reserved: int
-    full: bool
-    pressure: Pressure
-
-
-@dataclass(frozen=True, slots=True)
-class PlacementState:
-    """One job: the nodes in the order they would be tried, and the one that would get it.
-
-    `outcome` is accepted, queued (all are full or passed over), or NO_AVAILABLE_NODE.
-    """
-
-    outcome: str
-    node: str | None
-    candidates: list[CandidateState]
+from routing.domain.selection import Chance, SelectionRules
+from routing.services.placement import NO_LABELS, Placement
+from routing.services.reasons import DecisionState, refused, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +33,7 @@ class Simulation:
     tgt_lang: str
     pool: str | None
     filtered: bool
-    placements: list[PlacementState]
+    placements: list[DecisionState]
     passed_over: list[PassedOver]
 
 
@@ -78,19 +41,30 @@ class Rehearsal:
     """Places jobs that there are not."""
 
     def __init__(
-        self, index: PoolIndex, views: NodeViews, *, rules: SelectionRules, chance: Chance
+        self,
+        index: PoolIndex,
+        views: NodeViews,
+        *,
+        rules: SelectionRules,
+        chance: Chance,
+        clock: Clock,
     ) -> None:
         self._index = index
         self._views = views
         self._rules = rules
         self._chance = chance
+        self._clock = clock
 
-    def simulate(self, src: str, tgt: str, *, count: int = 1) -> Simulation:
+    def simulate(
+        self, src: str, tgt: str, *, labels: Mapping[str, str] = NO_LABELS, count: int = 1
+    ) -> Simulation:
         """Place `count` jobs of a pair one after the other."""
         views = _RehearsedViews(self._views)
-        placement = Placement(self._index, views, rules=self._rules, chance=self._chance)
-        reasons = placement.objections(src, tgt)
-        placements = [_place(placement, views, src, tgt) for _ in range(count)]
+        placement = Placement(
+            self._index, views, rules=self._rules, chance=self._chance, clock=self._clock
+        )
+        reasons = placement.objections(src, tgt, labels=labels)
+        placements = [_place(placement, views, src, tgt, labels) for _ in range(count)]
         tried = {candidate.id for placed in placements for candidate in placed.candidates}
         choice = self._index.choose_pool(src, tgt)
         return Simulation(
@@ -107,27 +81,16 @@ class Rehearsal:
         )
 
 
-def _place(placement: Placement, views: "_RehearsedViews", src: str, tgt: str) -> PlacementState:
-    plan = placement.plan(src, tgt)
+def _place(
+    placement: Placement, views: "_RehearsedViews", src: str, tgt: str, labels: Mapping[str, str]
+) -> DecisionState:
+    plan = placement.plan(src, tgt, labels=labels)
     if plan is None:
-        return PlacementState(REFUSED, None, [])
-    candidates = [_candidate(view) for view in map(views.get, plan.nodes) if view is not None]
-    node_id = next((candidate.id for candidate in candidates if not candidate.full), None)
-    if node_id is None:
-        return PlacementState(WAITS, None, candidates)
-    views.reserve(node_id)
-    return PlacementState(ASSIGNED, node_id, candidates)
-
-
-def _candidate(view: NodeView) -> CandidateState:
-    node = Candidate(view.snapshot, view.load, view.reserved)
-    return CandidateState(
-        id=view.snapshot.node_id,
-        slots=view.snapshot.max_concurrent_jobs,
-        reserved=view.reserved,
-        full=node.full,
-        pressure=Pressure(*node.pressure),
-    )
+        return refused()
+    node_id = next((node.node_id for node in plan.nodes.candidates if not node.full), "")
+    if node_id:
+        views.reserve(node_id)
+    return shown(plan.nodes.decision(node_id, attempt=1))
 
 
 class _RehearsedViews(NodeViews):
@@ -136,6 +99,7 @@ class _RehearsedViews(NodeViews):
     def __init__(self, views: NodeViews) -> None:
         super().__init__()
         self._real = views
+        self.fresh_ms = views.fresh_ms
         self._changed: dict[str, NodeView] = {}
 
     def get(self, node_id: str) -> NodeView | None:
@@ -147,11 +111,20 @@ class _RehearsedViews(NodeViews):
     def __len__(self) -> int:
         return len(self._real)
 
+    @property
+    def some_failed(self) -> bool:
+        return self._real.some_failed
+
+    def failures(self, node_id: str, *, now_ms: int) -> int:
+        return self._real.failures(node_id, now_ms=now_ms)
+
     def reserve(self, node_id: str) -> None:
         """Count one slot more as reserved."""
         seen = self.get(node_id)
         if seen is None:
             return
         changed = NodeView(seen.snapshot)
-        changed.load, changed.reserved = seen.load, seen.reserved + 1
+        changed.load, changed.peak_percent = seen.load, seen.peak_percent
+        changed.pending = seen.pending
+        changed.reserved, changed.heard_ms = seen.reserved + 1, seen.heard_ms
         self._changed[node_id] = changed

@@ -11,7 +11,7 @@ import structlog
 from registry.domain.ids import split_job_id
 from registry.services.membership import LocalNode
 from routing.domain.job import TERMINAL, JobLimits, JobState
-from routing.domain.outcome import Again, Exhausted, StoredJob
+from routing.domain.outcome import Again, Exhausted, Stale, StoredJob
 from routing.services.assignment import Assignment
 from routing.services.completion import Completion
 from routing.services.deadlines import Deadlines, Watched
@@ -70,6 +70,8 @@ class Retries:
                 what="release",
             ),
         )
+        if not isinstance(outcome, Stale):
+            self._placement.note_failure(node_id)
         if isinstance(outcome, Exhausted):
             await self._completion.give_up(job_id, timed_out=timed_out, history=outcome.history)
         elif isinstance(outcome, Again):
@@ -165,7 +167,7 @@ class Retries:
 
     async def _place(self, job: StoredJob) -> None:
         failed_on = frozenset(str(entry["node"]) for entry in job.history)
-        plan = self._placement.plan(job.brief.src, job.brief.tgt, avoid=failed_on)
+        plan = self._placement.plan_for(job.brief, avoid=failed_on)
         if plan is None or not await self._assignment.place(job, plan.nodes):
             await self._waiting.put_back(job)
             await self._waiting.look_again(job.job_id)

@@ -42,13 +42,15 @@ class Init(msgspec.Struct, frozen=True):
     trace_id: str
     platform: str = ""
     client_version: str = ""
+    node_labels: dict[str, str] = {}
 
 
 @dataclass(slots=True)
 class Session:
     """A session served here. `sent_seq` is the last terminal message given to its socket.
 
-    `top` is its highest utterance index. While `unsettled`, it was sent messages that the store
+    `top` is its highest utterance index, `last_node` the one that was given its last job, if known.
+    While `unsettled`, it was sent messages that the store
     does not know yet, and the store's numbers mean nothing.
     """
 
@@ -59,6 +61,7 @@ class Session:
     sent_seq: int
     link: SessionLink | None
     top: int = -1
+    last_node: str = ""
     unsettled: bool = False
     catching_up: bool = False
     behind: bool = False
@@ -127,6 +130,8 @@ class Sessions:
         session = Session(
             session_id, init, _hash(token), outcome.epoch, sent_seq, link, top=outcome.top
         )
+        if before is not None:
+            session.last_node = before.last_node
         self._local[session_id] = session
         log.info("session resumed", session_id=session_id, last_seq=last_seq, seq=outcome.seq)
         return session, outcome.previous_instance

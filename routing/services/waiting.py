@@ -4,11 +4,10 @@ A freed slot pulls; nothing polls. Whoever queues a job looks once more afterwar
 freed in between is not missed, and a slow safety net looks at every local node.
 """
 
-from collections.abc import Sequence
-
 from registry.services.membership import LocalNode, Membership
 from routing.domain.job import JobState
 from routing.domain.outcome import Brief, StoredJob
+from routing.domain.shortlist import Shortlist
 from routing.services.assignment import Assignment
 from routing.services.placement import Placement
 from routing.services.ports import JobStore, QueueStore
@@ -58,7 +57,7 @@ class Waiting:
         job = await self._jobs.get(job_id)
         if job is None or job.state != JobState.QUEUED:
             return
-        plan = self._placement.plan(job.brief.src, job.brief.tgt)
+        plan = self._placement.plan_for(job.brief)
         if plan and plan.nodes and await self.leave(job):
             await self._place_or_put_back(job, plan.nodes)
 
@@ -73,7 +72,7 @@ class Waiting:
                 return
             job = await self._jobs.get(job_id)
             if job is not None and job.state == JobState.QUEUED:
-                await self._place_or_put_back(job, [node_id])
+                await self._place_or_put_back(job, self._placement.only(node_id))
 
     async def fill_all(self) -> None:
         """The safety net: offer what waits to every local node once."""
@@ -81,10 +80,10 @@ class Waiting:
             for node in self._membership.local_nodes():
                 await self.fill(node)
 
-    async def _place_or_put_back(self, job: StoredJob, nodes: Sequence[str]) -> None:
-        if not await self._assignment.place(job, nodes):
+    async def _place_or_put_back(self, job: StoredJob, nodes: Shortlist) -> None:
+        if not await self._assignment.place(job, nodes, waited=True):
             await self.put_back(job)
 
     def _fits(self, node_id: str, queue: str) -> bool:
         src, _, tgt = queue.partition(">")
-        return self._placement.serves(node_id, src, tgt)
+        return self._placement.serves_queue(node_id, src, tgt)

@@ -27,6 +27,7 @@ SCRIPTS = load_scripts(Path(__file__).parent / "lua")
 _brief = msgspec.json.Decoder(Brief)
 _FIELDS = (
     "state", "attempt", "node", "deadline_ms", "accepted_ms", "brief", "payload", "history", "seq",
+    "decisions",
 )  # fmt: skip
 
 
@@ -58,6 +59,7 @@ class RedisJobStore:
         payload: bytes,
         life_ms: int,
         sent_seq: int = 0,
+        decision: bytes = b"",
     ) -> Acceptance:
         session_id = _session_of(job_id)
         reply = await self._connection.run(
@@ -79,6 +81,7 @@ class RedisJobStore:
                 self._open_limit,
                 split_job_id(job_id)[1],
                 sent_seq,
+                decision,
             ],
         )
         match reply.word:
@@ -100,9 +103,11 @@ class RedisJobStore:
         )
         return reply.word == "withdrawn"
 
-    async def assign(self, job_id: str, *, expected: int, attempt: int, node_id: str) -> bool:
+    async def assign(
+        self, job_id: str, *, expected: int, attempt: int, node_id: str, decision: bytes = b""
+    ) -> bool:
         reply = await self._connection.run(
-            SCRIPTS["assign_job"], [self._job(job_id)], [expected, attempt, node_id]
+            SCRIPTS["assign_job"], [self._job(job_id)], [expected, attempt, node_id, decision]
         )
         return reply.word == "assigned"
 
@@ -123,7 +128,7 @@ class RedisJobStore:
             case "again":
                 return Again(reply.integer())
             case "exhausted":
-                return Exhausted(_history(reply.values[0]))
+                return Exhausted(_entries(reply.values[0]))
             case word:
                 return Stale(word)
 
@@ -177,8 +182,9 @@ class RedisJobStore:
             accepted_ms=int(found["accepted_ms"]),
             brief=_brief.decode(found["brief"]),
             payload=found["payload"],
-            history=_history(found["history"]),
+            history=_entries(found["history"]),
             seq=int(found["seq"]) if found["seq"] else None,
+            decisions=_entries(found["decisions"]),
         )
 
     def _job(self, job_id: str) -> str:
@@ -189,5 +195,5 @@ def _session_of(job_id: str) -> str:
     return split_job_id(job_id)[0]
 
 
-def _history(raw: bytes | None) -> list[dict[str, Any]]:
+def _entries(raw: bytes | None) -> list[dict[str, Any]]:
     return msgspec.json.decode(b"[" + (raw or b"") + b"]", type=list[dict[str, Any]])

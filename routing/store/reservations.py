@@ -2,7 +2,7 @@
 
 from registry.store.connection import Connection
 from registry.store.keys import Keys
-from routing.domain.outcome import Full, NodeGone, Reservation, Reserved
+from routing.domain.outcome import Busier, Full, NodeGone, Reservation, Reserved
 from routing.store.jobs import SCRIPTS
 
 
@@ -14,7 +14,13 @@ class RedisSlotStore:
         self._keys = keys
 
     async def reserve(
-        self, node_id: str, *, job_id: str, attempt: int, lease_ms: int
+        self,
+        node_id: str,
+        *,
+        job_id: str,
+        attempt: int,
+        lease_ms: int,
+        ceiling: int | None = None,
     ) -> Reservation:
         reply = await self._connection.run(
             SCRIPTS["reserve_slot"],
@@ -23,13 +29,15 @@ class RedisSlotStore:
                 self._keys.node_owner(node_id),
                 self._keys.node_presence(node_id),
             ],
-            [f"{job_id}|{attempt}", lease_ms],
+            [f"{job_id}|{attempt}", lease_ms, -1 if ceiling is None else ceiling],
         )
         match reply.word:
             case "gone":
                 return NodeGone()
             case "full":
                 return Full(reply.integer())
+            case "busier":
+                return Busier(reply.integer())
             case word:
                 instance_id = reply.text(0).rpartition("|")[0]
                 return Reserved(instance_id, reply.integer(1), fresh=word == "reserved")

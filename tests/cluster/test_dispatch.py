@@ -1,5 +1,6 @@
 """A task goes in at one instance and comes back from a node on another, over real processes."""
 
+import json
 import signal
 
 from tests.support.agents import Node, Session, translating
@@ -194,3 +195,34 @@ async def test_sigterm_closes_sockets_with_1012_and_hands_work_over(cluster: Clu
             assert b.ended() == 0
             peers = {peer["id"] for peer in a.state()["instances"]}
             assert peers == {"a"}
+
+
+async def test_only_a_node_with_the_labels_gets_the_task_also_after_it_waited(
+    cluster: Cluster,
+) -> None:
+    a, b = await cluster.start_instances("a", "b")
+    async with (
+        Node(a.node_url, "plain", "zh-en", answer=translating("plain")),
+        Node(b.node_url, "eu", "zh-en", slots=1, labels={"region": "eu"}) as node,
+        Session(a.session_url, "zh", "en", features={"node_labels": {"region": "eu"}}) as session,
+    ):
+        await eventually(lambda: len(json.loads(a.get("/api/v1/nodes")[1])["nodes"]) == 2)
+        await serves(a, "zh-en")
+        await session.say(0)
+        first = await node.expect("job_assign", utterance_index=0)
+        await session.say(1)
+        waited = await session.expect("utterance_ack", utterance_index=1)
+        assert waited["status"] == "queued"
+        await session.say(2, node_labels={})
+        await session.translated(2)
+        await node.finish(first)
+        await node.finish(await node.expect("job_assign", utterance_index=1))
+        await session.translated(1)
+        await session.say(3, node_labels={"region": "mars"})
+        refusal = await session.expect("error", utterance_index=3)
+        assert refusal["code"] == "NO_AVAILABLE_NODE"
+        assert "region=mars" in refusal["message"]
+        decided = json.loads(a.get(f"/api/v1/jobs/{first['job_id']}")[1])["decisions"]
+        assert [(each["node"], each["waited"]) for each in decided] == [("eu", False)]
+        decided = json.loads(a.get(f"/api/v1/jobs/{waited['job_id']}")[1])["decisions"]
+        assert [(each["node"], each["waited"]) for each in decided] == [("eu", True)]

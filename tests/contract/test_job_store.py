@@ -97,6 +97,35 @@ class TestAccepting:
         await finish(jobs)
         assert await accept(jobs) == Duplicate("succeeded")
 
+    async def test_why_it_was_given_to_its_node_is_kept_for_each_assignment(
+        self, jobs: JobStore
+    ) -> None:
+        await jobs.accept(
+            JOB,
+            attempt=1,
+            node_id="n",
+            brief=BRIEF,
+            payload=PAYLOAD,
+            life_ms=LIFE_MS,
+            decision='{"node":"n","why":"frei ü"}'.encode(),
+        )
+        assert await jobs.assign(JOB, expected=1, attempt=1, node_id="m", decision=b'{"node":"m"}')
+        assert await jobs.assign(JOB, expected=1, attempt=1, node_id="k")
+        assert not await jobs.assign(
+            JOB, expected=7, attempt=8, node_id="x", decision=b'{"node":"x"}'
+        )
+        assert (await stored(jobs)).decisions == [{"node": "n", "why": "frei ü"}, {"node": "m"}]
+        await finish(jobs)
+        assert len((await stored(jobs)).decisions) == 2
+
+    async def test_the_first_decision_of_a_job_that_waited_is_that_of_its_assignment(
+        self, jobs: JobStore
+    ) -> None:
+        await accept(jobs, attempt=0)
+        assert (await stored(jobs)).decisions == []
+        await jobs.assign(JOB, expected=0, attempt=1, node_id="m", decision=b'{"node":"m"}')
+        assert (await stored(jobs)).decisions == [{"node": "m"}]
+
     async def test_an_unknown_session_takes_no_job(self, backend: Backend) -> None:
         assert await accept(backend.jobs()) == SessionClosed()
 

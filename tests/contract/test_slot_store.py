@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from routing.domain.outcome import Full, NodeGone, Reservation, Reserved
+from routing.domain.outcome import Busier, Full, NodeGone, Reservation, Reserved
 from routing.services.ports import SlotStore
 from tests.contract.backends import LONG_MS, SHORT_MS, Backend, RedisBackend
 
@@ -19,9 +19,16 @@ async def slots(backend: Backend) -> SlotStore:
 
 
 async def reserve(
-    store: SlotStore, job_id: str = "s:1", *, attempt: int = 1, lease_ms: int = LONG_MS
+    store: SlotStore,
+    job_id: str = "s:1",
+    *,
+    attempt: int = 1,
+    lease_ms: int = LONG_MS,
+    ceiling: int | None = None,
 ) -> Reservation:
-    return await store.reserve("n", job_id=job_id, attempt=attempt, lease_ms=lease_ms)
+    return await store.reserve(
+        "n", job_id=job_id, attempt=attempt, lease_ms=lease_ms, ceiling=ceiling
+    )
 
 
 async def test_a_reservation_names_the_instance_that_holds_the_node(slots: SlotStore) -> None:
@@ -47,6 +54,32 @@ async def test_an_attempt_holds_one_slot_however_often_it_asks(slots: SlotStore)
     assert await reserve(slots) == Reserved("one", 1, fresh=False)
     await reserve(slots, "s:2")
     assert await reserve(slots) == Reserved("one", 2, fresh=False)
+
+
+async def test_a_node_that_holds_more_than_the_ceiling_is_left_alone(slots: SlotStore) -> None:
+    assert await reserve(slots, "s:1", ceiling=0) == Reserved("one", 1, fresh=True)
+    assert await reserve(slots, "s:2", ceiling=0) == Busier(1)
+    assert await slots.held("n") == [("s:1", 1)]
+    assert await reserve(slots, "s:2", ceiling=1) == Reserved("one", 2, fresh=True)
+
+
+async def test_of_many_under_one_ceiling_one_gets_the_slot(slots: SlotStore) -> None:
+    outcomes = await asyncio.gather(*(reserve(slots, f"s:{i}", ceiling=0) for i in range(9)))
+    assert [type(outcome) for outcome in outcomes].count(Reserved) == 1
+    assert outcomes.count(Busier(1)) == 8
+
+
+async def test_i2_a_ceiling_above_the_capacity_gives_no_slot_more(slots: SlotStore) -> None:
+    await reserve(slots, "s:1")
+    await reserve(slots, "s:2")
+    assert await reserve(slots, "s:3", ceiling=9) == Full(2)
+    assert await reserve(slots, "s:3", ceiling=0) == Full(2)
+
+
+async def test_what_an_attempt_holds_is_under_no_ceiling(slots: SlotStore) -> None:
+    await reserve(slots, "s:1")
+    await reserve(slots, "s:2")
+    assert await reserve(slots, "s:1", ceiling=0) == Reserved("one", 2, fresh=False)
 
 
 async def test_another_attempt_of_a_job_takes_a_slot_of_its_own(slots: SlotStore) -> None:

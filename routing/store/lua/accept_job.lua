@@ -13,6 +13,7 @@
 -- ARGV 9 open_limit jobs
 -- ARGV 10 index of the utterance in its session
 -- ARGV 11 sent_seq last terminal message the client was sent: a failover may have lost its count
+-- ARGV 12 decision JSON object of why this node, or ''
 -- RETURNS accepted accepted_ms deadline_ms | duplicate state | closed | limited
 
 local session = redis.call('HMGET', KEYS[1], 'epoch', 'closed', 'top', 'seq')
@@ -32,6 +33,9 @@ local deadline_ms = string.format('%d', now_ms + tonumber(ARGV[5]))
 redis.call('HSET', KEYS[2], 'state', ARGV[2], 'attempt', ARGV[3], 'node', ARGV[4],
   'deadline_ms', deadline_ms, 'accepted_ms', string.format('%d', now_ms),
   'brief', ARGV[6], 'payload', ARGV[7])
+if ARGV[12] ~= '' then
+  redis.call('HSET', KEYS[2], 'decisions', ARGV[12])
+end
 redis.call('ZADD', KEYS[3], deadline_ms, ARGV[1])
 if tonumber(ARGV[11]) > tonumber(session[4] or '0') then
   redis.call('HSET', KEYS[1], 'seq', ARGV[11])

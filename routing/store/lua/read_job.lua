@@ -1,9 +1,9 @@
 -- Reads a job with the server's time, so that what is left of its deadline can be told.
 -- KEYS 1 job hash
--- RETURNS found now_ms state attempt node deadline_ms accepted_ms brief payload history seq | unknown
+-- RETURNS found now_ms state attempt node deadline_ms accepted_ms brief payload history seq decisions | unknown
 
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'node', 'deadline_ms', 'accepted_ms',
-  'brief', 'payload', 'history', 'seq')
+  'brief', 'payload', 'history', 'seq', 'decisions')
 if not job[1] then
   return {'unknown'}
 end

@@ -1,6 +1,9 @@
 """Jobs in memory."""
 
 from dataclasses import replace
+from typing import Any
+
+import msgspec
 
 from registry.domain.ids import split_job_id
 from registry.store.memory import MemoryServer
@@ -46,6 +49,7 @@ class MemoryJobStore:
         payload: bytes,
         life_ms: int,
         sent_seq: int = 0,
+        decision: bytes = b"",
     ) -> Acceptance:
         session, known = self._session_of(job_id), self._state.jobs.get(job_id)
         if session is None or session.closed:
@@ -67,6 +71,7 @@ class MemoryJobStore:
             payload=payload,
             history=[],
             seq=None,
+            decisions=_entries(decision),
         )
         session.open_jobs[job_id] = job.deadline_ms
         session.top = max(session.top, split_job_id(job_id)[1])
@@ -84,12 +89,21 @@ class MemoryJobStore:
             session.open_jobs.pop(job_id, None)
         return True
 
-    async def assign(self, job_id: str, *, expected: int, attempt: int, node_id: str) -> bool:
+    async def assign(
+        self, job_id: str, *, expected: int, attempt: int, node_id: str, decision: bytes = b""
+    ) -> bool:
         job = self._unfinished(job_id, attempt=expected)
         if isinstance(job, Stale):
             return False
         self._state.jobs.change(
-            job_id, replace(job, state=JobState.ASSIGNED, attempt=attempt, node_id=node_id)
+            job_id,
+            replace(
+                job,
+                state=JobState.ASSIGNED,
+                attempt=attempt,
+                node_id=node_id,
+                decisions=[*job.decisions, *_entries(decision)],
+            ),
         )
         return True
 
@@ -167,3 +181,7 @@ class MemoryJobStore:
         self._state.jobs.put(job.job_id, job, ttl_ms=self._retention_ms)
         session_id, _ = split_job_id(job.job_id)
         self._state.sessions.prolong(session_id, ttl_ms=self._retention_ms)
+
+
+def _entries(decision: bytes) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(decision, type=dict[str, Any])] if decision else []

@@ -2,6 +2,7 @@
 
 from registry.store.memory import MemoryServer, NodeState
 from routing.domain.outcome import (
+    Busier,
     Full,
     NodeGone,
     Reservation,
@@ -31,7 +32,13 @@ class MemorySlotStore:
         self._server = server
 
     async def reserve(
-        self, node_id: str, *, job_id: str, attempt: int, lease_ms: int
+        self,
+        node_id: str,
+        *,
+        job_id: str,
+        attempt: int,
+        lease_ms: int,
+        ceiling: int | None = None,
     ) -> Reservation:
         node = self._server.state(NodeState)
         owner, capacity = node.owners.get(node_id), node.capacities.get(node_id)
@@ -42,6 +49,8 @@ class MemorySlotStore:
             return Reserved(owner.instance_id, len(slots), fresh=False)
         if len(slots) >= capacity:
             return Full(len(slots))
+        if ceiling is not None and len(slots) > ceiling:
+            return Busier(len(slots))
         slots[job_id, attempt] = self._server.clock() + lease_ms
         return Reserved(owner.instance_id, len(slots), fresh=True)
 

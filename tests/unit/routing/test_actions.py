@@ -381,7 +381,8 @@ def rehearsal(*nodes: tuple[str, int]) -> tuple[Rehearsal, NodeViews]:
     for node_id, slots in nodes:
         views.put(snapshot(node_id, slots))
         index.put(node_id, capabilities("zh", "en"))
-    return Rehearsal(index, views, rules=SelectionRules(), chance=lambda: 0.0), views
+    run = Rehearsal(index, views, rules=SelectionRules(), chance=lambda: 0.0, clock=lambda: 0)
+    return run, views
 
 
 def snapshot(node_id: str, slots: int) -> NodeSnapshot:
