@@ -220,7 +220,7 @@ class Membership:
         False when another connection owns the node by now; the caller's socket was closed.
         """
         node.load = load
-        self.views.set_load(node.snapshot.node_id, load)
+        self.views.set_load(node.snapshot.node_id, load, now_ms=self._clock())
         if not await self._keep(node):
             return False
         if capabilities is not None and capabilities != node.snapshot.capabilities:
@@ -432,7 +432,7 @@ class Membership:
                 ours.link.close(REPLACED, "a newer connection of this node took over")
         for node_id, load in loads.items():
             if node_id not in self._local:
-                self.views.set_load(node_id, load)
+                self.views.set_load(node_id, load, now_ms=self._clock())
 
     async def _write(self, write: Awaitable[bool]) -> None:
         self._writing += 1

@@ -19,6 +19,11 @@ from registry.domain.node import (
 
 NEVER_MS = -(10**15)
 
+HEARD_LATELY_MS = 1_000
+"""How long what a node's slots answered stands against what its instance tells: that was on its way
+longer, and leaves out what others reserved.
+"""
+
 FAILURE_MEMORY_MS = 30_000
 """How long a node is the worse for an attempt that failed on it."""
 
@@ -122,11 +127,14 @@ class NodeViews:
             del self._failed_ms[node_id]
         return len(recent)
 
-    def set_load(self, node_id: str, load: NodeLoad) -> None:
+    def set_load(self, node_id: str, load: NodeLoad, *, now_ms: int) -> None:
+        """Take a load over; its reservations only where nothing was heard of the slots lately."""
         view = self._views.get(node_id)
-        if view is not None:
-            view.load, view.reserved = load, load.reserved
-            view.peak_percent = ceil(load.peak_percent)
+        if view is None:
+            return
+        view.load, view.peak_percent = load, ceil(load.peak_percent)
+        if now_ms - view.heard_ms >= HEARD_LATELY_MS:
+            view.reserved = load.reserved
 
     def _shift_digest(self, by: int) -> None:
         self.digest = (self.digest + by) % 2**DIGEST_BITS

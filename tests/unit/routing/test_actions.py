@@ -414,7 +414,7 @@ def test_a_rehearsal_counts_its_own_picks_and_leaves_the_views_alone() -> None:
 
 def test_a_rehearsal_shows_what_is_compared() -> None:
     run, views = rehearsal(("a", 4), ("b", 4))
-    views.set_load("a", NodeLoad(cpu_percent=60, reserved=3))
+    views.set_load("a", NodeLoad(cpu_percent=60, reserved=3), now_ms=0)
     (placed,) = run.simulate("zh", "en").placements
     assert placed.node == "b"
     assert [candidate.id for candidate in placed.candidates] == ["b", "a"]
