@@ -44,6 +44,7 @@ from routing.services.retries import Retries
 from routing.services.sessions import Sessions
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
+from routing.services.tenants import Tenants
 from routing.services.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -51,7 +52,6 @@ log = structlog.get_logger(__name__)
 PATIENCE_S = 1.0
 TICK_MS = 50
 ISLAND_MS = 100
-SAFETY_NET_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class Routing:
     placement: Placement
     assignment: Assignment
     sessions: Sessions
+    tenants: Tenants
     waiting: Waiting
     completion: Completion
     retries: Retries
@@ -133,7 +134,8 @@ class Routing:
 
     def _start_serving(self, loops: Loops) -> None:
         loops.again("inbox", self.delivery.pump)
-        loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
+        loops.again("waiting jobs", self.waiting.follow)
+        loops.every("tenant weights", settings.SCHED_POOL_SYNC_MS, self.tenants.read)
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
         loops.every("island", ISLAND_MS, self._mind_island)

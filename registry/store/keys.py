@@ -31,7 +31,12 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `instances:sessions:{instance:ID}` | set of session ids | removed with the instance | each instance |
 | `streams:{instance:ID}:inbox` | stream, group `scheduler` | removed with the instance | anyone |
 | `streams:{instance:ID}:dlq` | stream: envelopes nobody could act on | capped at 1,000 | the instance |
-| `queues:{queue}:...` | see routing | while jobs wait | dispatch |
+| `queues:{queue}:index` | hash: flow -> waiting jobs | while jobs wait | dispatch |
+| `queues:{queue}:pools` | hash: pool -> waiting jobs | while jobs wait | dispatch |
+| `queues:{queue}:flow:FLOW` | sorted set: `job|attempt` by time of acceptance | while jobs wait | dispatch |
+| `queues:{queue}:served` | hash: tenant -> service it had by its weight | while jobs wait | dispatch |
+| `queues:{queue}:pulled` | sorted set: pulled jobs by when they are to be back | seconds | dispatch |
+| `queues:{queue}:news` | stream: flows that began to wait, or are empty | capped at 1,000 | dispatch |
 """
 
 
@@ -56,6 +61,10 @@ class Keys:
         self.node_loads = f"{{{root}:nodes:all}}:loads"
         self.instances = f"{root}:instances:all"
         self.queue_index = f"{root}:queues:{{queue}}:index"
+        self.queue_pools = f"{root}:queues:{{queue}}:pools"
+        self.queue_served = f"{root}:queues:{{queue}}:served"
+        self.queue_pulled = f"{root}:queues:{{queue}}:pulled"
+        self.queue_news = f"{root}:queues:{{queue}}:news"
 
     def node_owner(self, node_id: str) -> str:
         return f"{self._root}:nodes:owner:{{node:{node_id}}}"
@@ -93,5 +102,5 @@ class Keys:
     def instance_dlq(self, instance_id: str) -> str:
         return f"{self._root}:streams:{{instance:{instance_id}}}:dlq"
 
-    def queue(self, pool_name: str) -> str:
-        return f"{self._root}:queues:{{queue}}:pool:{pool_name}"
+    def queue_flow(self, flow: str) -> str:
+        return f"{self._root}:queues:{{queue}}:flow:{flow}"

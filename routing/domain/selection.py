@@ -46,6 +46,12 @@ class Candidate:
         return self.reserved >= self.snapshot.max_concurrent_jobs
 
     @property
+    def up(self) -> bool:
+        """Whether it takes jobs at all, be it busy or not."""
+        takes = self.snapshot.status in (NodeStatus.READY, NodeStatus.DEGRADED)
+        return takes and self.snapshot.accept_public_jobs
+
+    @property
     def pressure(self) -> tuple[bool, float, int]:
         """What is compared: degraded, the share of reserved slots, and how busy the machine is.
 

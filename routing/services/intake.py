@@ -23,6 +23,7 @@ from routing.domain.outcome import (
     Reserved,
     SessionClosed,
 )
+from routing.domain.queueing import QueueFull, queue_of
 from routing.services.assignment import Assignment
 from routing.services.deadlines import Deadlines
 from routing.services.placement import Placement
@@ -65,9 +66,14 @@ class NewJob:
 
 
 def new_job(
-    session: Session, message: wire.Utterance, fields: wire.Fields, *, limits: JobLimits
+    session: Session,
+    message: wire.Utterance,
+    fields: wire.Fields,
+    *,
+    pool: str,
+    limits: JobLimits,
 ) -> NewJob:
-    """The job of an utterance. A deadline of the client's can only shorten its life."""
+    """The job of an utterance, for a pool. A deadline of the client's can only shorten its life."""
     trace_id = message.trace_id or session.init.trace_id
     brief = Brief(
         src=message.src_lang,
@@ -75,7 +81,7 @@ def new_job(
         priority=DEFAULT_PRIORITY if message.priority is None else message.priority,
         tenant=session.init.tenant,
         trace_id=trace_id,
-        queue=f"{message.src_lang}>{message.tgt_lang}",
+        queue=queue_of(pool, message.src_lang, message.tgt_lang),
     )
     return NewJob(
         job_id_of(session.session_id, message.utterance_index),
@@ -115,13 +121,15 @@ class Intake:
     ) -> Acknowledged | Refused:
         """Take an utterance as a job, once. Sent again, it is a duplicate and changes nothing."""
         src, tgt = message.src_lang, message.tgt_lang
-        job = new_job(session, message, fields, limits=self._limits)
         plan = self._placement.plan(src, tgt)
+        pool = plan.pool if plan is not None else ""
+        job = new_job(session, message, fields, pool=pool, limits=self._limits)
         if plan is None:
             return await self._without_pool(job)
-        if plan.nodes:
+        if plan.nodes and not self._waiting.must_queue(job.brief):
             return await self._submit_to(job, plan.nodes)
-        return await self._submit_waiting(job)
+        is_new = message.utterance_index > session.top and job.job_id not in self._deadlines
+        return await self._submit_waiting(job, is_new=is_new)
 
     async def _without_pool(self, job: NewJob) -> Acknowledged | Refused:
         # Its nodes may have left since it was accepted: a duplicate is one all the same.
@@ -151,7 +159,11 @@ class Intake:
         await self._jobs.queue(job.job_id, attempt=1)
         return await self._queue(job, written, attempt=1)
 
-    async def _submit_waiting(self, job: NewJob) -> Acknowledged | Refused:
+    async def _submit_waiting(self, job: NewJob, *, is_new: bool) -> Acknowledged | Refused:
+        refusal = self._waiting.refusal(job.brief)
+        if is_new and refusal is not None:
+            # Under overload a refusal costs no round trip. A duplicate is one all the same.
+            return self._full(job, refusal)
         written = await self._accept(job, attempt=0, node_id="")
         if not isinstance(written, Accepted):
             return self._not_accepted(job, written)
@@ -181,19 +193,21 @@ class Intake:
     async def _queue(
         self, job: NewJob, written: Accepted, *, attempt: int
     ) -> Acknowledged | Refused:
-        limit = self._limits.queue_limit
-        if not await self._waiting.put(
-            job.job_id, job.brief, accepted_ms=written.accepted_ms, limit=limit
-        ):
+        full = await self._waiting.put(
+            job.job_id, job.brief, attempt=attempt, accepted_ms=written.accepted_ms
+        )
+        if full is not None:
             await self._jobs.withdraw(job.job_id, attempt=attempt)
-            return Refused(
-                ErrorCode.QUEUE_FULL,
-                f"{limit} utterances wait for {job.brief.queue} already; send it again later",
-                {"retry_after_ms": RETRY_AFTER_MS},
-            )
+            return self._full(job, full)
         self._watch(job, attempt=attempt, within_ms=self._limits.queue_timeout_ms, queued=True)
-        self._spawn(self._waiting.look_again(job.job_id))
         return Acknowledged(job.job_id, "queued")
+
+    def _full(self, job: NewJob, full: QueueFull) -> Refused:
+        return Refused(
+            ErrorCode.QUEUE_FULL,
+            f"the queue from {job.brief.src} to {job.brief.tgt} is full; send it again later",
+            {"retry_after_ms": self._waiting.retry_after_ms(full)},
+        )
 
     def _not_accepted(self, job: NewJob, outcome: Acceptance) -> Acknowledged | Refused:
         if isinstance(outcome, Duplicate):

@@ -151,7 +151,9 @@ class Island:
                 f"{len(self._waiting)} utterances wait already; send it again later",
                 {"retry_after_ms": RETRY_AFTER_MS},
             )
-        new = new_job(session, message, fields, limits=self._limits)
+        plan = self._placement.plan(message.src_lang, message.tgt_lang)
+        pool = plan.pool if plan is not None else ""
+        new = new_job(session, message, fields, pool=pool, limits=self._limits)
         job = _Job(job_id, session, new.brief, new.payload, self._clock() + new.life_ms)
         session.top = message.utterance_index
         self._jobs[job_id] = job

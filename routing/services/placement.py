@@ -55,11 +55,28 @@ class Placement:
         node = self._look(node_id)
         return node is not None and not node.full and objection(node, self._rules) is None
 
+    def room(self, node_id: str, *, freed: int = 0) -> int:
+        """Slots of the node that may be given jobs now, with `freed` ones on top."""
+        node = self._look(node_id)
+        if node is None or objection(node, self._rules) is not None:
+            return 0
+        return max(node.snapshot.max_concurrent_jobs - node.reserved + freed, 0)
+
     def serves(self, node_id: str, src: str, tgt: str) -> bool:
         """Whether jobs of this pair may go to the node."""
         if src == AUTO:
             return f"*-{tgt}" in self._index.pools_of(node_id)
         return self._index.supports(node_id, src, tgt)
+
+    def serves_elsewhere(self, src: str, tgt: str, *, than: frozenset[str]) -> bool:
+        """Whether another node than these is up and takes jobs of the pair."""
+        choice = self._index.choose_pool(src, tgt)
+        members = self._index.members(choice.pool.name) if choice else ()
+        for node_id in members:
+            node = self._look(node_id) if node_id not in than else None
+            if node is not None and node.up and self.serves(node_id, src, tgt):
+                return True
+        return False
 
     def objections(self, src: str, tgt: str) -> dict[str, str | None]:
         """For every known node, why it would be passed over for this pair; None where not."""
