@@ -68,11 +68,12 @@ class Completion:
             lambda: self._slots.release(node_id, job_id=message.job_id, attempt=message.attempt_id),
             what="release",
         )
-        finished, _ = await asyncio.gather(
+        # The pull goes first: the next job's frame is not to wait for what this one's end entails.
+        _, finished = await asyncio.gather(
+            self._waiting.free(node, release, held=held),
             self._finish(
                 message.job_id, attempt=message.attempt_id, node_id=node_id, state=state, body=body
             ),
-            self._waiting.free(node, release, held=held),
         )
         if finished is not None:
             await self._membership.record_outcome(node, succeeded=message.success)

@@ -222,6 +222,8 @@ class Waiting:
         return leases
 
     async def _give_all(self, leases: list[Lease], node_id: str) -> list[bool]:
+        if len(leases) == 1:
+            return [await self._give(leases[0], node_id)]
         return await asyncio.gather(*(self._give(lease, node_id) for lease in leases))
 
     async def _give(self, lease: Lease, node_id: str) -> bool:
