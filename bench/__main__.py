@@ -1,10 +1,10 @@
-"""`python -m bench leader|push|sync|outage|evenness`."""
+"""`python -m bench leader|push|sync|outage|evenness|queueing`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from bench import evenness, leader, outage, push, sync
+from bench import evenness, leader, outage, push, queueing, sync
 
 
 def main() -> int:
@@ -13,9 +13,10 @@ def main() -> int:
         prog="python -m bench",
         description="Measure one promise. Starts a server of its own, in a folder of its own.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="leader|push|sync|outage|evenness")
-    for part in (leader, push, sync, outage, evenness):
-        name = part.__name__.rpartition(".")[2]
+    parts = (leader, push, sync, outage, evenness, queueing)
+    names = [part.__name__.rpartition(".")[2] for part in parts]
+    verbs = parser.add_subparsers(required=True, metavar="|".join(names))
+    for name, part in zip(names, parts, strict=True):
         text = (part.__doc__ or "").strip()
         verb = verbs.add_parser(
             name,

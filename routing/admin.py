@@ -1,4 +1,4 @@
-"""The audit log and operators' tokens in the admin: to read, and to revoke."""
+"""The audit log and operators' tokens in the admin, to read and to revoke; tenants, to weigh."""
 
 from typing import TYPE_CHECKING
 
@@ -10,13 +10,14 @@ from django.utils import timezone
 
 from pools.admin import ReadOnly
 from routing.domain.operators import Source
-from routing.models import AuditEntry, OperatorToken
+from routing.models import AuditEntry, OperatorToken, Tenant
 
 if TYPE_CHECKING:
     AuditAdminBase = admin.ModelAdmin[AuditEntry]
     TokenAdminBase = admin.ModelAdmin[OperatorToken]
+    TenantAdminBase = admin.ModelAdmin[Tenant]
 else:
-    AuditAdminBase = TokenAdminBase = admin.ModelAdmin
+    AuditAdminBase = TokenAdminBase = TenantAdminBase = admin.ModelAdmin
 
 
 @admin.register(AuditEntry)
@@ -82,3 +83,11 @@ def _note_revocation(request: HttpRequest, token: OperatorToken) -> None:
         outcome="done",
         detail={"user": token.user.get_username()},
     )
+
+
+@admin.register(Tenant)
+class TenantAdmin(TenantAdminBase):
+    list_display = ["name", "weight", "note"]
+    list_editable = ["weight"]
+    search_fields = ["name", "note"]
+    search_help_text = "Name or note"

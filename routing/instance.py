@@ -47,6 +47,7 @@ from routing.services.retries import Retries
 from routing.services.sessions import Sessions
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
+from routing.services.tenants import Tenants
 from routing.services.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,6 @@ log = structlog.get_logger(__name__)
 PATIENCE_S = 1.0
 TICK_MS = 50
 ISLAND_MS = 100
-SAFETY_NET_MS = 5_000
 TIDY_MS = 60_000
 
 
@@ -86,6 +86,7 @@ class Routing:
     placement: Placement
     assignment: Assignment
     sessions: Sessions
+    tenants: Tenants
     waiting: Waiting
     completion: Completion
     retries: Retries
@@ -141,7 +142,8 @@ class Routing:
 
     def _start_serving(self, loops: Loops) -> None:
         loops.again("inbox", self.delivery.pump)
-        loops.every("waiting jobs", SAFETY_NET_MS, self.waiting.fill_all)
+        loops.again("waiting jobs", self.waiting.follow)
+        loops.every("tenant weights", settings.SCHED_POOL_SYNC_MS, self.tenants.read)
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         check_ms = self.registry.liveness.silence_check_ms
         loops.every("silent nodes", check_ms, self._close_silent)

@@ -1,4 +1,4 @@
-"""What the database keeps of operators: what they did, and the tokens of their programs.
+"""What the database keeps for operators: what they did, their programs' tokens, and tenants.
 
 Not promised: that the audit log can bear witness against whoever may write to the database.
 """
@@ -8,10 +8,12 @@ import secrets
 from typing import Any, NoReturn
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
 
 from routing.domain.operators import Source
+from routing.domain.queueing import DEFAULT_WEIGHT, HIGHEST_WEIGHT
 
 
 class AuditEntry(models.Model):
@@ -109,3 +111,29 @@ class DeadLetterRights(models.Model):
             ("replay_deadletters", "Can replay dead letters"),
             ("drop_deadletters", "Can drop dead letters"),
         ]
+
+
+class Tenant(models.Model):
+    """A tenant whose waiting jobs count more than others'. Its weight wins over the setting's."""
+
+    name = models.CharField(
+        max_length=512, unique=True, help_text="As sessions say it in `tenant_id`."
+    )
+    weight = models.PositiveSmallIntegerField(
+        default=DEFAULT_WEIGHT,
+        validators=[MinValueValidator(DEFAULT_WEIGHT), MaxValueValidator(HIGHEST_WEIGHT)],
+        help_text=f"Its share where tenants wait side by side: 1 to {HIGHEST_WEIGHT}.",
+    )
+    note = models.CharField(max_length=300, blank=True, help_text="For people.")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(weight__gte=DEFAULT_WEIGHT, weight__lte=HIGHEST_WEIGHT),
+                name="routing_tenant_weight",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name

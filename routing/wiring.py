@@ -10,11 +10,13 @@ from django.core.exceptions import ImproperlyConfigured
 from pools.wiring import Pools, build_pools
 from registry.wiring import RedisGround, Registry, build_registry
 from routing.domain.job import JobLimits
+from routing.domain.queueing import parse_weights
 from routing.domain.selection import SelectionRules
 from routing.instance import Routing, Stores
 from routing.services.access import Access
 from routing.services.actions import Actions, NodeControl
 from routing.services.assignment import Assignment
+from routing.services.backlog import Backlog
 from routing.services.completion import Completion
 from routing.services.connections import Connections
 from routing.services.deadletters import DeadLetters
@@ -32,6 +34,7 @@ from routing.services.retries import Retries
 from routing.services.sessions import Sessions
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
+from routing.services.tenants import Tenants
 from routing.services.tokens import Tokens
 from routing.services.waiting import Waiting
 from routing.store.audit import DjangoAuditLog
@@ -49,6 +52,7 @@ from routing.store.memory import (
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
+from routing.store.tenants import DjangoTenantStore
 from routing.store.tokens import DjangoOperatorTokens
 
 OPEN_LIMIT = 1_000
@@ -65,7 +69,7 @@ def build_candidate() -> Routing:
 
 def build_routing(*, serves: bool = True) -> Routing:
     """Wire one instance; raises ImproperlyConfigured with one sentence where settings are wrong."""
-    limits, rules = job_limits(), selection_rules()
+    limits, rules, weights = job_limits(), selection_rules(), tenant_weights()
     registry = build_registry()
     pools = build_pools(registry)
     me = registry.instance_id
@@ -83,7 +87,19 @@ def build_routing(*, serves: bool = True) -> Routing:
         clock=registry.clock,
     )
     assignment = Assignment(stores.jobs, slots, delivery, membership, instance_id=me)
-    waiting = Waiting(stores.queues, stores.jobs, assignment, placement, membership)
+    tenants = Tenants(DjangoTenantStore(), configured=weights)
+    waiting = Waiting(
+        stores.queues,
+        stores.jobs,
+        slots,
+        assignment,
+        placement,
+        membership,
+        Backlog(stores.queues, placement, clock=registry.clock),
+        tenants,
+        limits=limits,
+        spawn=lambda work: registry.loops.spawn(work, name="waiting"),
+    )
     sessions = Sessions(
         stores.sessions, instance_id=me, new_token=lambda: secrets.token_urlsafe(32)
     )
@@ -132,6 +148,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         placement=placement,
         assignment=assignment,
         sessions=sessions,
+        tenants=tenants,
         waiting=waiting,
         completion=completion,
         retries=retries,
@@ -269,6 +286,13 @@ def open_doors() -> list[str]:
     """The settings by which anyone may open a socket."""
     doors = ("SCHED_NODE_AUTH", "SCHED_SESSION_AUTH")
     return [door for door in doors if getattr(settings, door) == "open"]
+
+
+def tenant_weights() -> dict[str, int]:
+    try:
+        return parse_weights(settings.SCHED_TENANT_WEIGHTS)
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
 
 
 def selection_rules() -> SelectionRules:

@@ -35,7 +35,12 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `streams:{instance:ID}:dlq:index` | hash: letter id -> entry id | field removed with the letter | as the stream |
 | `streams:{instance:ID}:dlq:payloads` | hash: letter id -> payload | field removed with the letter | as the stream |
 | `instances:letters` | set of instance ids that have letters, dead ones too | id removed with the last letter of the dead | whoever buries |
-| `queues:{queue}:...` | see routing | while jobs wait | dispatch |
+| `queues:{queue}:index` | hash: flow -> waiting jobs | while jobs wait | dispatch |
+| `queues:{queue}:pools` | hash: pool -> waiting jobs | while jobs wait | dispatch |
+| `queues:{queue}:flow:FLOW` | sorted set: `job|attempt` by time of acceptance | while jobs wait | dispatch |
+| `queues:{queue}:served` | hash: tenant -> service it had by its weight | while jobs wait | dispatch |
+| `queues:{queue}:pulled` | sorted set: pulled jobs by when they are to be back | seconds | dispatch |
+| `queues:{queue}:news` | stream: flows that began to wait, or are empty | capped at 1,000 | dispatch |
 """
 
 
@@ -61,6 +66,10 @@ class Keys:
         self.instances = f"{root}:instances:all"
         self.letter_instances = f"{root}:instances:letters"
         self.queue_index = f"{root}:queues:{{queue}}:index"
+        self.queue_pools = f"{root}:queues:{{queue}}:pools"
+        self.queue_served = f"{root}:queues:{{queue}}:served"
+        self.queue_pulled = f"{root}:queues:{{queue}}:pulled"
+        self.queue_news = f"{root}:queues:{{queue}}:news"
 
     def node_owner(self, node_id: str) -> str:
         return f"{self._root}:nodes:owner:{{node:{node_id}}}"
@@ -107,5 +116,5 @@ class Keys:
     def instance_dlq_payloads(self, instance_id: str) -> str:
         return f"{self.instance_dlq(instance_id)}:payloads"
 
-    def queue(self, pool_name: str) -> str:
-        return f"{self._root}:queues:{{queue}}:pool:{pool_name}"
+    def queue_flow(self, flow: str) -> str:
+        return f"{self._root}:queues:{{queue}}:flow:{flow}"

@@ -1,25 +1,17 @@
-"""Labels that a job asks of its node, and the name of the queue that such jobs wait in.
-
-A queue holds jobs that the same nodes may take: so the labels are part of its name, and whoever
-pulls reads off it what is asked. Jobs whose labels no node has never come to a queue, which bounds
-how many there are.
-"""
+"""Labels that a job asks of its node."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
-MARK = "?"
+
+def encode(labels: Mapping[str, str]) -> str:
+    """Labels as part of a name: in order, without a character that means something in keys."""
+    return urlencode(sorted(labels.items())) if labels else ""
 
 
-def queue_name(base: str, labels: Mapping[str, str]) -> str:
-    """The queue of jobs with these labels, of those that wait in `base` without."""
-    return f"{base}{MARK}{urlencode(sorted(labels.items()))}" if labels else base
-
-
-def split_queue(name: str) -> tuple[str, dict[str, str]]:
-    """What `queue_name` was made of."""
-    base, _, query = name.partition(MARK)
-    return base, dict(parse_qsl(query, keep_blank_values=True))
+def decode(text: str) -> dict[str, str]:
+    """What `encode` was given."""
+    return dict(parse_qsl(text, keep_blank_values=True))
 
 
 def has_labels(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:

@@ -107,6 +107,12 @@ class Candidate(Struct, frozen=True, gc=False):
         return not (self.avoided or self.failures or self.snapshot.status is NodeStatus.DEGRADED)
 
     @property
+    def up(self) -> bool:
+        """Whether it takes jobs at all, be it busy or not."""
+        takes = self.snapshot.status in (NodeStatus.READY, NodeStatus.DEGRADED)
+        return takes and self.snapshot.accept_public_jobs
+
+    @property
     def tight(self) -> bool:
         """Whether it has at most one slot left."""
         return self.reserved + self.pending + 1 >= self.snapshot.max_concurrent_jobs

@@ -66,21 +66,21 @@ class Completion:
         """End a job with its node's result, free the slot, and let the next job have it."""
         node_id = node.snapshot.node_id
         state, body = ending_of(message, fields)
+        held = self._assignment.holds(node_id, message.job_id, message.attempt_id)
         self._assignment.forget(node_id, message.job_id)
-        finished, _ = await asyncio.gather(
+        release = persist(
+            lambda: self._slots.release(node_id, job_id=message.job_id, attempt=message.attempt_id),
+            what="release",
+        )
+        # The pull goes first: the next job's frame is not to wait for what this one's end entails.
+        _, finished = await asyncio.gather(
+            self._waiting.free(node, release, held=held),
             self._finish(
                 message.job_id, attempt=message.attempt_id, node_id=node_id, state=state, body=body
-            ),
-            persist(
-                lambda: self._slots.release(
-                    node_id, job_id=message.job_id, attempt=message.attempt_id
-                ),
-                what="release",
             ),
         )
         if finished is not None:
             await self._membership.record_outcome(node, succeeded=message.success)
-        await self._waiting.fill(node)
 
     async def partial(self, node: LocalNode, message: wire.AsrPartial, fields: wire.Fields) -> None:
         """Pass a partial result on to where the job came from. It may get lost on the way."""

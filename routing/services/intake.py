@@ -15,7 +15,6 @@ from registry.domain.ids import job_id as job_id_of
 from routing.domain import decision, wire
 from routing.domain.errors import ErrorCode
 from routing.domain.job import DEFAULT_PRIORITY, TERMINAL, JobLimits
-from routing.domain.labels import queue_name
 from routing.domain.outcome import (
     Acceptance,
     Accepted,
@@ -23,6 +22,7 @@ from routing.domain.outcome import (
     Duplicate,
     SessionClosed,
 )
+from routing.domain.queueing import QueueFull, queue_of
 from routing.domain.shortlist import Shortlist
 from routing.services.assignment import Assignment
 from routing.services.deadlines import Deadlines
@@ -65,19 +65,29 @@ class NewJob:
     sent_seq: int
 
 
+def labels_of(session: Session, message: wire.Utterance) -> dict[str, str]:
+    """What a node must have to take the utterance: its own word, else its session's."""
+    return session.init.node_labels if message.node_labels is None else message.node_labels
+
+
 def new_job(
-    session: Session, message: wire.Utterance, fields: wire.Fields, *, limits: JobLimits
+    session: Session,
+    message: wire.Utterance,
+    fields: wire.Fields,
+    *,
+    pool: str,
+    limits: JobLimits,
 ) -> NewJob:
-    """The job of an utterance. A deadline of the client's can only shorten its life."""
+    """The job of an utterance, for a pool. A deadline of the client's can only shorten its life."""
     trace_id = message.trace_id or session.init.trace_id
-    labels = session.init.node_labels if message.node_labels is None else message.node_labels
+    labels = labels_of(session, message)
     brief = Brief(
         src=message.src_lang,
         tgt=message.tgt_lang,
         priority=DEFAULT_PRIORITY if message.priority is None else message.priority,
         tenant=session.init.tenant,
         trace_id=trace_id,
-        queue=queue_name(f"{message.src_lang}>{message.tgt_lang}", labels),
+        queue=queue_of(pool, message.src_lang, message.tgt_lang, labels),
         labels=labels,
     )
     return NewJob(
@@ -117,13 +127,17 @@ class Intake:
         self, session: Session, message: wire.Utterance, fields: wire.Fields
     ) -> Acknowledged | Refused:
         """Take an utterance as a job, once. Sent again, it is a duplicate and changes nothing."""
-        job = new_job(session, message, fields, limits=self._limits)
-        plan = self._placement.plan_for(job.brief, near=session.last_node)
+        src, tgt = message.src_lang, message.tgt_lang
+        labels = labels_of(session, message)
+        plan = self._placement.plan(src, tgt, labels=labels, near=session.last_node)
+        pool = plan.pool if plan is not None else ""
+        job = new_job(session, message, fields, pool=pool, limits=self._limits)
         if plan is None:
             return await self._without_pool(job)
-        if plan.nodes:
+        if plan.nodes and not self._waiting.must_queue(job.brief):
             return await self._submit_to(session, job, plan.nodes)
-        return await self._submit_waiting(job)
+        is_new = message.utterance_index > session.top and job.job_id not in self._deadlines
+        return await self._submit_waiting(job, is_new=is_new)
 
     async def _without_pool(self, job: NewJob) -> Acknowledged | Refused:
         # Its nodes may have left since it was accepted: a duplicate is one all the same.
@@ -156,7 +170,11 @@ class Intake:
         session.last_node = taken.node_id
         return await self._assigned(job, taken)
 
-    async def _submit_waiting(self, job: NewJob) -> Acknowledged | Refused:
+    async def _submit_waiting(self, job: NewJob, *, is_new: bool) -> Acknowledged | Refused:
+        refusal = self._waiting.refusal(job.brief)
+        if is_new and refusal is not None:
+            # Under overload a refusal costs no round trip. A duplicate is one all the same.
+            return self._full(job, refusal)
         written = await self._accept(job, attempt=0, node_id="")
         if not isinstance(written, Accepted):
             return self._not_accepted(job, written)
@@ -190,19 +208,21 @@ class Intake:
     async def _queue(
         self, job: NewJob, written: Accepted, *, attempt: int
     ) -> Acknowledged | Refused:
-        limit = self._limits.queue_limit
-        if not await self._waiting.put(
-            job.job_id, job.brief, accepted_ms=written.accepted_ms, limit=limit
-        ):
+        full = await self._waiting.put(
+            job.job_id, job.brief, attempt=attempt, accepted_ms=written.accepted_ms
+        )
+        if full is not None:
             await self._jobs.withdraw(job.job_id, attempt=attempt)
-            return Refused(
-                ErrorCode.QUEUE_FULL,
-                f"{limit} utterances wait for {job.brief.queue} already; send it again later",
-                {"retry_after_ms": RETRY_AFTER_MS},
-            )
+            return self._full(job, full)
         self._watch(job, attempt=attempt, within_ms=self._limits.queue_timeout_ms, queued=True)
-        self._spawn(self._waiting.look_again(job.job_id))
         return Acknowledged(job.job_id, "queued")
+
+    def _full(self, job: NewJob, full: QueueFull) -> Refused:
+        return Refused(
+            ErrorCode.QUEUE_FULL,
+            f"the queue from {job.brief.src} to {job.brief.tgt} is full; send it again later",
+            {"retry_after_ms": self._waiting.retry_after_ms(full)},
+        )
 
     def _not_accepted(self, job: NewJob, outcome: Acceptance) -> Acknowledged | Refused:
         if isinstance(outcome, Duplicate):

@@ -30,7 +30,7 @@ from routing.domain.outcome import Accepted, Brief, Duplicate, JournalEntry
 from routing.services.assignment import Assignment
 from routing.services.completion import ending_of
 from routing.services.deadlines import Deadlines
-from routing.services.intake import RETRY_AFTER_MS, Acknowledged, Refused, new_job
+from routing.services.intake import RETRY_AFTER_MS, Acknowledged, Refused, labels_of, new_job
 from routing.services.persist import persist
 from routing.services.placement import Placement
 from routing.services.ports import JobStore, SessionStore
@@ -143,7 +143,10 @@ class Island:
             return Acknowledged(job_id, "duplicate")
         if message.utterance_index <= session.top:
             return AWAY  # What became of it, only the store knows.
-        new = new_job(session, message, fields, limits=self._limits)
+        labels = labels_of(session, message)
+        plan = self._placement.plan(message.src_lang, message.tgt_lang, labels=labels)
+        pool = plan.pool if plan is not None else ""
+        new = new_job(session, message, fields, pool=pool, limits=self._limits)
         if not self._fitting(new.brief):
             return AWAY  # None of our nodes can do it; others may, once they can be reached.
         if len(self._waiting) >= self._limits.queue_limit:

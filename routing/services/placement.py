@@ -15,8 +15,9 @@ from registry.domain.capability import AUTO
 from registry.services.ports import Clock
 from registry.services.views import NodeView, NodeViews
 from routing.domain import decision
-from routing.domain.labels import has_labels, in_words, split_queue
+from routing.domain.labels import has_labels, in_words
 from routing.domain.outcome import Brief
+from routing.domain.queueing import Flow
 from routing.domain.selection import (
     Candidate,
     Chance,
@@ -138,16 +139,34 @@ class Placement:
             node_id, brief.labels
         )
 
-    def serves_queue(self, node_id: str, src: str, tgt_and_labels: str) -> bool:
-        """Whether jobs of a pair may go to the node, whose target has a queue's labels on it."""
-        tgt, labels = split_queue(tgt_and_labels)
-        return self.serves(node_id, src, tgt) and self._has_labels(node_id, labels)
+    def takes_flow(self, node_id: str, flow: Flow) -> bool:
+        """Whether jobs that wait in this flow may go to the node, at some time."""
+        return self.serves(node_id, flow.src, flow.tgt) and self._has_labels(
+            node_id, flow.wanted_labels
+        )
+
+    def room(self, node_id: str, *, freed: int = 0) -> int:
+        """Slots of the node that may be given jobs now, with `freed` ones on top."""
+        node = self._look(node_id)
+        if node is None or objection(node, self._rules) is not None:
+            return 0
+        return max(node.snapshot.max_concurrent_jobs - node.reserved - node.pending + freed, 0)
 
     def serves(self, node_id: str, src: str, tgt: str) -> bool:
         """Whether jobs of this pair may go to the node."""
         if src == AUTO:
             return f"*-{tgt}" in self._index.pools_of(node_id)
         return self._index.supports(node_id, src, tgt)
+
+    def serves_elsewhere(self, flow: Flow, *, than: frozenset[str]) -> bool:
+        """Whether another node than these is up and takes jobs of the flow."""
+        choice = self._index.choose_pool(flow.src, flow.tgt)
+        members = self._index.members(choice.pool.name) if choice else ()
+        for node_id in members:
+            node = self._look(node_id) if node_id not in than else None
+            if node is not None and node.up and self.takes_flow(node_id, flow):
+                return True
+        return False
 
     def objections(
         self, src: str, tgt: str, *, labels: Mapping[str, str] = NO_LABELS

@@ -4,7 +4,7 @@ Every store method may raise `StoreUnavailable`. Redis and memory both implement
 contract suite holds both to the same behaviour.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from routing.domain.letters import Burial, DeadLetter, Position, ReplayNote
@@ -24,6 +24,7 @@ from routing.domain.outcome import (
     StoredJob,
     StoredSession,
 )
+from routing.domain.queueing import Flow, FlowNews, Lease, Pull, QueueFull, Standing
 
 
 class JobStore(Protocol):
@@ -55,6 +56,15 @@ class JobStore(Protocol):
         """Give an attempt to a node; False when the job ended or another attempt is current.
 
         A `decision` is added to those that the job has.
+        """
+
+    async def claim(
+        self, job_id: str, *, attempt: int, node_id: str, decision: bytes = b""
+    ) -> StoredJob | None:
+        """Give a queued job's attempt to a node, and read the job.
+
+        None when it is not queued, or waits for another attempt. One without attempts waits for
+        its first. `decision` says why this node.
         """
 
     async def queue(self, job_id: str, *, attempt: int) -> bool: ...
@@ -169,19 +179,53 @@ class SlotStore(Protocol):
 
 
 class QueueStore(Protocol):
-    """Jobs that wait for a slot, by pool."""
+    """Jobs that wait for a slot, by flow."""
 
     async def put(
-        self, queue: str, *, job_id: str, priority: int, accepted_ms: int, limit: int
-    ) -> bool:
-        """False when the queue is full."""
+        self,
+        flow: Flow,
+        *,
+        member: str,
+        accepted_ms: int,
+        limit: int | None = None,
+        weights: Mapping[str, int] | None = None,
+    ) -> QueueFull | None:
+        """Let an attempt of a job wait in its flow; None when it does, from now on or already.
 
-    async def lengths(self) -> dict[str, int]:
-        """Waiting jobs of each queue that is not empty."""
+        With a limit it may be refused; see `routing.domain.queueing.may_queue`.
+        """
 
-    async def pull(self, queues: Sequence[str]) -> str | None: ...
+    async def pull(
+        self, flows: Sequence[Flow], *, weights: Mapping[str, int], count: int, lease_ms: int
+    ) -> Pull:
+        """Take up to `count` jobs, each under a lease of `lease_ms`.
 
-    async def leave(self, queue: str, *, job_id: str) -> bool: ...
+        The highest priority first, then the tenant that had the least service for its weight
+        while others waited, then the oldest; of equal ones the flow that is named first.
+        """
+
+    async def settle(self, lease: Lease) -> None:
+        """The pulled job is in good hands, or in a flow again: its lease is over."""
+
+    async def give_back(self, lease: Lease) -> bool:
+        """Put a pulled job back into its place; False when its lease is over."""
+
+    async def leave(self, flow: Flow, *, member: str) -> bool: ...
+
+    async def standing(self) -> Standing:
+        """Which flows wait, and which leases have run out."""
+
+    async def news(self, since: str, *, within_ms: int) -> tuple[str, list[FlowNews]]:
+        """Flows that began to wait or are empty, after a position; waits up to `within_ms`.
+
+        Returns the position reached. Not promised: what is more than a thousand news ago.
+        """
+
+
+class TenantStore(Protocol):
+    """What operators gave tenants."""
+
+    async def weights(self) -> dict[str, int]: ...
 
 
 class InboxStore(Protocol):

@@ -146,7 +146,10 @@ class Retries:
             await self._completion.time_out(
                 job.job_id, reason="its deadline passed", history=job.history
             )
-        elif (watched.attempt, watched.queued) == (job.attempt, job.state == JobState.QUEUED):
+        elif (max(watched.attempt, 1), watched.queued) == (
+            max(job.attempt, 1),  # One that waits for its first may have been given and taken back.
+            job.state == JobState.QUEUED,
+        ):
             await self._attempt_over(job)
         else:
             self._watch(job)

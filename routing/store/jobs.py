@@ -8,7 +8,7 @@ import msgspec
 from registry.domain.ids import split_job_id
 from registry.store.connection import Connection
 from registry.store.keys import Keys
-from registry.store.scripts import load_scripts
+from registry.store.scripts import Reply, load_scripts
 from routing.domain.outcome import (
     Acceptance,
     Accepted,
@@ -111,6 +111,14 @@ class RedisJobStore:
         )
         return reply.word == "assigned"
 
+    async def claim(
+        self, job_id: str, *, attempt: int, node_id: str, decision: bytes = b""
+    ) -> StoredJob | None:
+        reply = await self._connection.run(
+            SCRIPTS["claim_job"], [self._job(job_id)], [attempt, node_id, decision]
+        )
+        return _stored(job_id, reply) if reply.word == "claimed" else None
+
     async def queue(self, job_id: str, *, attempt: int) -> bool:
         reply = await self._connection.run(SCRIPTS["queue_job"], [self._job(job_id)], [attempt])
         return reply.word == "queued"
@@ -167,25 +175,7 @@ class RedisJobStore:
 
     async def get(self, job_id: str) -> StoredJob | None:
         reply = await self._connection.run(SCRIPTS["read_job"], [self._job(job_id)], [])
-        if reply.word == "unknown":
-            return None
-        now_ms = reply.integer()
-        found: dict[str, Any] = dict(zip(_FIELDS, reply.values[1:], strict=True))
-        deadline_ms = int(found["deadline_ms"])
-        return StoredJob(
-            job_id=job_id,
-            state=found["state"].decode(),
-            attempt=int(found["attempt"]),
-            node_id=found["node"].decode(),
-            deadline_ms=deadline_ms,
-            remaining_ms=max(deadline_ms - now_ms, 0),
-            accepted_ms=int(found["accepted_ms"]),
-            brief=_brief.decode(found["brief"]),
-            payload=found["payload"],
-            history=_entries(found["history"]),
-            seq=int(found["seq"]) if found["seq"] else None,
-            decisions=_entries(found["decisions"]),
-        )
+        return _stored(job_id, reply) if reply.word == "found" else None
 
     def _job(self, job_id: str) -> str:
         return self._keys.session_job(_session_of(job_id), job_id)
@@ -193,6 +183,26 @@ class RedisJobStore:
 
 def _session_of(job_id: str) -> str:
     return split_job_id(job_id)[0]
+
+
+def _stored(job_id: str, reply: Reply) -> StoredJob:
+    now_ms = reply.integer()
+    found: dict[str, Any] = dict(zip(_FIELDS, reply.values[1:], strict=True))
+    deadline_ms = int(found["deadline_ms"])
+    return StoredJob(
+        job_id=job_id,
+        state=found["state"].decode(),
+        attempt=int(found["attempt"]),
+        node_id=found["node"].decode(),
+        deadline_ms=deadline_ms,
+        remaining_ms=max(deadline_ms - now_ms, 0),
+        accepted_ms=int(found["accepted_ms"]),
+        brief=_brief.decode(found["brief"]),
+        payload=found["payload"],
+        history=_entries(found["history"]),
+        seq=int(found["seq"]) if found["seq"] else None,
+        decisions=_entries(found["decisions"]),
+    )
 
 
 def _entries(raw: bytes | None) -> list[dict[str, Any]]:

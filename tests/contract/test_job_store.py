@@ -177,6 +177,44 @@ class TestWithdrawing:
         assert not await jobs.withdraw(JOB, attempt=1)
 
 
+class TestClaiming:
+    async def test_a_queued_job_is_claimed_and_read(self, jobs: JobStore) -> None:
+        await accept(jobs, attempt=0)
+        claimed = await jobs.claim(JOB, attempt=1, node_id="m", decision=b"{}")
+        assert claimed == await stored(jobs)
+        assert (claimed.state, claimed.attempt, claimed.node_id) == ("assigned", 1, "m")
+        assert claimed.payload == PAYLOAD
+
+    async def test_of_two_that_claim_the_second_gets_nothing(self, jobs: JobStore) -> None:
+        await accept(jobs, attempt=0)
+        await jobs.claim(JOB, attempt=1, node_id="m")
+        assert await jobs.claim(JOB, attempt=1, node_id="k") is None
+        assert (await stored(jobs)).node_id == "m"
+
+    async def test_a_claim_for_an_older_attempt_gets_nothing(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        await fail(jobs, attempt=1)
+        assert await jobs.claim(JOB, attempt=1, node_id="m") is None
+        claimed = await jobs.claim(JOB, attempt=2, node_id="m")
+        assert claimed is not None
+        assert [entry["node"] for entry in claimed.history] == ["n"]
+
+    async def test_what_is_assigned_ended_or_unknown_cannot_be_claimed(
+        self, jobs: JobStore
+    ) -> None:
+        assert await jobs.claim(JOB, attempt=1, node_id="m") is None
+        await accept(jobs)
+        assert await jobs.claim(JOB, attempt=1, node_id="m") is None
+        await finish(jobs)
+        assert await jobs.claim(JOB, attempt=1, node_id="m") is None
+
+    async def test_a_claim_can_be_taken_back(self, jobs: JobStore) -> None:
+        await accept(jobs, attempt=0)
+        await jobs.claim(JOB, attempt=1, node_id="m")
+        assert await jobs.queue(JOB, attempt=1)
+        assert await jobs.claim(JOB, attempt=1, node_id="k") is not None
+
+
 class TestAssigning:
     async def test_a_queued_job_is_given_to_a_node(self, jobs: JobStore) -> None:
         await accept(jobs, attempt=0)

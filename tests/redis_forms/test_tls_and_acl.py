@@ -17,14 +17,14 @@ KEYS = ("~lingua:*", "~{lingua:*")
 SCRIPTS = ("eval", "evalsha")
 IN_SCRIPTS = (
     *("time", "exists", "del", "get", "set", "incr", "pexpire", "pttl"),
-    *("hdel", "hexists", "hget", "hincrby", "hmget", "hset", "xadd", "xlen"),
-    *("xrange", "zadd", "zcard", "zcount", "zpopmin", "zrange", "zrangebyscore"),
+    *("hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hset", "xadd"),
+    *("xlen", "xrange", "xrevrange", "zadd", "zcard", "zcount", "zrange", "zrangebyscore"),
     *("zrem", "zremrangebyscore", "zscore"),
 )
 DIRECT = (
-    *("del", "exists", "get", "mget", "pexpire", "pttl", "set", "hdel", "hgetall", "hmget"),
+    *("del", "exists", "get", "mget", "pexpire", "pttl", "set", "hdel", "hmget"),
     *("hvals", "sadd", "smembers", "srem", "zrange", "xack", "xadd", "xdel", "xgroup"),
-    *("xrange", "xread", "xreadgroup", "xrevrange", "xtrim"),
+    *("xrange", "xread", "xreadgroup", "xrevrange", "xtrim", "zrem"),
 )
 RULES = (*KEYS, *(f"+{name}" for name in sorted({*SCRIPTS, *IN_SCRIPTS, *DIRECT})))
 """All that the user of the scheduler needs. In a cluster it needs `+cluster|slots +asking` too."""

@@ -64,6 +64,10 @@ class Process:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
     def signal(self, number: int) -> None:
         if self.alive:
             self._popen.send_signal(number)

@@ -107,6 +107,22 @@ class MemoryJobStore:
         )
         return True
 
+    async def claim(
+        self, job_id: str, *, attempt: int, node_id: str, decision: bytes = b""
+    ) -> StoredJob | None:
+        job = await self.get(job_id)
+        if job is None or job.state != JobState.QUEUED or max(job.attempt, 1) != attempt:
+            return None
+        job = replace(
+            job,
+            state=JobState.ASSIGNED,
+            attempt=attempt,
+            node_id=node_id,
+            decisions=[*job.decisions, *_entries(decision)],
+        )
+        self._state.jobs.change(job_id, job)
+        return job
+
     async def queue(self, job_id: str, *, attempt: int) -> bool:
         job = self._unfinished(job_id, attempt=attempt)
         if isinstance(job, Stale):

@@ -1,19 +1,55 @@
 """Queues in memory."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
-from registry.store.memory import MemoryServer
+from registry.store.memory import Log, MemoryServer
+from routing.domain.queueing import (
+    DEFAULT_WEIGHT,
+    Flow,
+    FlowNews,
+    Lease,
+    Pull,
+    QueueFull,
+    Standing,
+    may_queue,
+)
 
-Rank = tuple[int, int]
-"""What goes first is smaller: ten less the priority, then the time of acceptance."""
+NEWS_KEPT = 1_000
+FURTHEST_BEHIND = 2.0
+"""How much service a tenant catches up with at most; see `pull_job.lua`."""
 
 
 class QueueState:
-    """The rank of each waiting job, by queue."""
+    """The age of each waiting job by flow, the leases, and what each tenant was served."""
 
     def __init__(self, server: MemoryServer) -> None:
-        self.queues: defaultdict[str, dict[str, Rank]] = defaultdict(dict)
+        self.flows: defaultdict[Flow, dict[str, int]] = defaultdict(dict)
+        self.pulled: dict[Lease, int] = {}
+        self.served: dict[str, float] = {}
+        self.news: Log[FlowNews] = Log(server, kept=NEWS_KEPT)
+
+    def add(self, flow: Flow, member: str, accepted_ms: int) -> None:
+        waiting = self.flows[flow]
+        if member not in waiting:
+            waiting[member] = accepted_ms
+            if len(waiting) == 1:
+                self.news.append(FlowNews(flow, waits=True))
+
+    def take(self, flow: Flow, member: str) -> None:
+        del self.flows[flow][member]
+        if not self.flows[flow]:
+            del self.flows[flow]
+            self.news.append(FlowNews(flow, waits=False))
+
+    def in_pool(self, pool: str) -> Counter[str]:
+        """Waiting jobs of a pool by tenant."""
+        found: Counter[str] = Counter()
+        for flow, waiting in self.flows.items():
+            if flow.pool == pool:
+                found[flow.tenant] += len(waiting)
+        return found
 
 
 class MemoryQueueStore:
@@ -23,32 +59,101 @@ class MemoryQueueStore:
         self._server = server
 
     @property
-    def _queues(self) -> defaultdict[str, dict[str, Rank]]:
-        return self._server.state(QueueState).queues
+    def _state(self) -> QueueState:
+        return self._server.state(QueueState)
 
     async def put(
-        self, queue: str, *, job_id: str, priority: int, accepted_ms: int, limit: int
-    ) -> bool:
-        waiting = self._queues[queue]
-        if job_id not in waiting and len(waiting) >= limit:
+        self,
+        flow: Flow,
+        *,
+        member: str,
+        accepted_ms: int,
+        limit: int | None = None,
+        weights: Mapping[str, int] | None = None,
+    ) -> QueueFull | None:
+        waiting = self._state.flows.get(flow, {})
+        if member in waiting:
+            return None
+        if limit:
+            in_pool = self._state.in_pool(flow.pool)
+            if not may_queue(flow.tenant, in_pool, limit=limit, weights=weights or {}):
+                now_ms = self._server.clock()
+                oldest_ms = max(now_ms - min(waiting.values(), default=now_ms), 0)
+                return QueueFull(in_pool.total(), oldest_ms)
+        self._state.add(flow, member, accepted_ms)
+        return None
+
+    async def pull(
+        self, flows: Sequence[Flow], *, weights: Mapping[str, int], count: int, lease_ms: int
+    ) -> Pull:
+        if not flows or count < 1:
+            return Pull()
+        state, due_ms = self._state, self._server.clock() + lease_ms
+        leases: list[Lease] = []
+        self._level({flow.tenant for flow in flows if flow in state.flows})
+        while len(leases) < count and (waiting := [f for f in flows if f in state.flows]):
+            lease = min(map(self._head, waiting), key=self._rank)
+            if any(flow.tenant != lease.flow.tenant for flow in waiting):
+                weight = weights.get(lease.flow.tenant, DEFAULT_WEIGHT)
+                state.served[lease.flow.tenant] += 1 / weight
+            state.take(lease.flow, lease.member)
+            state.pulled[lease] = due_ms
+            leases.append(lease)
+        if not state.flows:
+            state.served.clear()
+        return Pull(leases, [flow for flow in flows if flow not in state.flows])
+
+    async def settle(self, lease: Lease) -> None:
+        self._state.pulled.pop(lease, None)
+
+    async def give_back(self, lease: Lease) -> bool:
+        if self._state.pulled.pop(lease, None) is None:
             return False
-        waiting.setdefault(job_id, (10 - priority, accepted_ms))
+        self._state.add(lease.flow, lease.member, lease.accepted_ms)
         return True
 
-    async def lengths(self) -> dict[str, int]:
-        return {queue: len(waiting) for queue, waiting in self._queues.items() if waiting}
+    async def leave(self, flow: Flow, *, member: str) -> bool:
+        if member not in self._state.flows.get(flow, {}):
+            return False
+        self._state.take(flow, member)
+        return True
 
-    async def pull(self, queues: Sequence[str]) -> str | None:
-        heads = [(self._head(queue), queue) for queue in queues if self._queues[queue]]
-        if not heads:
-            return None
-        # Of equal ranks in two queues the one that was named first goes first.
-        (_, job_id), queue = min(heads, key=lambda head: head[0][0])
-        del self._queues[queue][job_id]
-        return job_id
+    async def standing(self) -> Standing:
+        now_ms = self._server.clock()
+        return Standing(
+            str(self._state.news.end),
+            {flow: len(waiting) for flow, waiting in self._state.flows.items()},
+            [lease for lease, due_ms in self._state.pulled.items() if due_ms <= now_ms],
+        )
 
-    async def leave(self, queue: str, *, job_id: str) -> bool:
-        return self._queues[queue].pop(job_id, None) is not None
+    async def news(self, since: str, *, within_ms: int) -> tuple[str, list[FlowNews]]:
+        after = int(since.partition("-")[0])
+        try:
+            async with asyncio.timeout(within_ms / 1000):
+                while self._state.news.end <= after:
+                    await self._server.rung()
+        except TimeoutError:
+            return since, []
+        return str(self._state.news.end), self._state.news.after(after)
 
-    def _head(self, queue: str) -> tuple[Rank, str]:
-        return min((rank, job_id) for job_id, rank in self._queues[queue].items())
+    def _level(self, tenants: set[str]) -> None:
+        """Let nobody who waits be too far behind, and who is new begin with the least of them."""
+        if len(tenants) < 2:
+            return
+        served = self._state.served
+        known = [tenant for tenant in tenants if tenant in served]
+        most = max((served[tenant] for tenant in known), default=0.0)
+        for tenant in known:
+            served[tenant] = max(served[tenant], most - FURTHEST_BEHIND)
+        least = min((served[tenant] for tenant in known), default=0.0)
+        for tenant in tenants:
+            served.setdefault(tenant, least)
+
+    def _head(self, flow: Flow) -> Lease:
+        accepted_ms, member = min((at, member) for member, at in self._state.flows[flow].items())
+        job_id, _, attempt = member.rpartition("|")
+        return Lease(job_id, int(attempt), accepted_ms, flow)
+
+    def _rank(self, lease: Lease) -> tuple[int, float, int]:
+        flow = lease.flow
+        return -flow.priority, self._state.served.get(flow.tenant, 0.0), lease.accepted_ms

@@ -13,7 +13,7 @@ from registry.domain.errors import StoreUnavailable
 from registry.domain.node import NodeSnapshot, NodeStatus
 from registry.services.views import FAILURE_MEMORY_MS, NodeViews
 from routing.domain import decision
-from routing.domain.labels import queue_name, split_queue
+from routing.domain.queueing import flow_named, flow_of, queue_of
 from routing.domain.outcome import Brief, Busier, NodeGone, Reservation, Reserved
 from routing.domain.selection import LOOKS, SelectionRules
 from routing.domain.shortlist import Shortlist
@@ -70,9 +70,9 @@ class World:
 
 
 def brief(labels: dict[str, str] | None = None) -> Brief:
-    return Brief(
-        src="zh", tgt="en", priority=5, tenant="t", trace_id="x", queue="q", labels=labels or {}
-    )
+    wanted = labels or {}
+    queue = queue_of("zh-en", "zh", "en", wanted)
+    return Brief("zh", "en", 5, "t", "trace", queue, labels=wanted)
 
 
 class Store:
@@ -122,15 +122,16 @@ def test_a_node_that_gets_the_labels_is_found_at_once() -> None:
 
 def test_a_queue_tells_the_labels_of_its_jobs() -> None:
     labels = {"a|b": "x>y?", "region": "eu", "empty": ""}
-    assert split_queue(queue_name("zh-en|zh>en", labels)) == ("zh-en|zh>en", labels)
-    assert queue_name("zh>en", {}) == "zh>en"
+    waiting = flow_of(brief(labels))
+    assert flow_named(waiting.name) == waiting
+    assert waiting.wanted_labels == labels
+    assert queue_of("zh-en", "zh", "en") == "zh-en|zh>en"
     world = World()
     world.put("eu", labels=EU)
     world.put("plain")
-    src, _, rest = queue_name("zh>en", EU).partition(">")
-    assert world.placement.serves_queue("eu", src, rest)
-    assert not world.placement.serves_queue("plain", src, rest)
-    assert world.placement.serves_queue("plain", "zh", "en")
+    assert world.placement.takes_flow("eu", flow_of(brief(EU)))
+    assert not world.placement.takes_flow("plain", flow_of(brief(EU)))
+    assert world.placement.takes_flow("plain", flow_of(brief({})))
 
 
 @pytest.mark.parametrize("seed", range(10))
