@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pools.wiring import pool_rules
 from registry.domain.errors import InvalidTiming
 from registry.wiring import lease_timing, liveness
-from routing.wiring import job_limits, open_doors, selection_rules
+from routing.wiring import job_limits, node_patience, open_doors, selection_rules
 
 CHECKED: tuple[tuple[str, Callable[[], object]], ...] = (
     ("scheduler.E001", lease_timing),
@@ -17,6 +17,7 @@ CHECKED: tuple[tuple[str, Callable[[], object]], ...] = (
     ("scheduler.E003", pool_rules),
     ("scheduler.E004", job_limits),
     ("scheduler.E005", selection_rules),
+    ("scheduler.E006", node_patience),
 )
 
 

@@ -5,6 +5,7 @@ goes by when this one is gone. What comes due is only a reason to look at the st
 """
 
 import heapq
+from collections.abc import Iterable
 from itertools import count
 from typing import NamedTuple
 
@@ -48,6 +49,10 @@ class Deadlines:
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._watches
+
+    def jobs(self) -> Iterable[str]:
+        """The jobs that are watched."""
+        return self._watches.keys()
 
     def add(
         self,

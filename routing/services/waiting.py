@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from registry.services.membership import LocalNode, Membership
 from routing.domain.job import JobState
-from routing.domain.outcome import Brief, StoredJob
+from routing.domain.outcome import Brief, StoredJob, refused_by
 from routing.services.assignment import Assignment
 from routing.services.placement import Placement
 from routing.services.ports import JobStore, QueueStore
@@ -65,6 +65,12 @@ class Waiting:
     async def fill(self, node: LocalNode) -> None:
         """Give waiting jobs to a node of ours while it has room for them."""
         node_id = node.snapshot.node_id
+        refused: list[StoredJob] = []
+        await self._fill(node_id, refused)
+        for job in refused:
+            await self.put_back(job)
+
+    async def _fill(self, node_id: str, refused: list[StoredJob]) -> None:
         while self._placement.can_take(node_id):
             lengths = await self._queues.lengths()
             fitting = [queue for queue in lengths if self._fits(node_id, queue)]
@@ -72,7 +78,11 @@ class Waiting:
             if job_id is None:
                 return
             job = await self._jobs.get(job_id)
-            if job is not None and job.state == JobState.QUEUED:
+            if job is None or job.state != JobState.QUEUED:
+                continue
+            if node_id in refused_by(job.history):
+                refused.append(job)
+            else:
                 await self._place_or_put_back(job, [node_id])
 
     async def fill_all(self) -> None:
@@ -82,7 +92,8 @@ class Waiting:
                 await self.fill(node)
 
     async def _place_or_put_back(self, job: StoredJob, nodes: Sequence[str]) -> None:
-        if not await self._assignment.place(job, nodes):
+        refused = refused_by(job.history)
+        if not await self._assignment.place(job, [node for node in nodes if node not in refused]):
             await self.put_back(job)
 
     def _fits(self, node_id: str, queue: str) -> bool:
