@@ -172,8 +172,9 @@ class Assignment:
 
     def acknowledged(self, node: LocalNode, job_id: str, attempt: int) -> None:
         """The node acknowledged a job, and will be held to doing so from now on."""
-        node.acknowledges = True
-        self.heard(node, job_id, attempt)
+        if self.holds(node.snapshot.node_id, job_id, attempt):
+            node.acknowledges = True
+            self.heard(node, job_id, attempt)
 
     def unheard(self) -> list[Unheard]:
         """Take out the attempts of which their nodes said no word in time."""

@@ -216,6 +216,7 @@ class Losses:
     async def _look_again(self, job_id: str, attempt: int) -> None:
         job = await self._jobs.get(job_id)
         if job is not None and job.state not in TERMINAL and job.attempt == attempt:
+            log.info("job looked after", job_id=job_id, attempt=attempt, node_id=job.node_id)
             await self._pursue(job, grace_ms=0)
 
     async def _pursue(self, job: StoredJob, *, grace_ms: int) -> None:

@@ -289,6 +289,7 @@ async def test_a_command_follows_a_node_that_moved(pair: Pair) -> None:
     link = Link()
     await pair.two.register("n", link)
     await pair.sync()
+    await pair.two.membership.drain("n", draining=True)
     await pair.two.inbox.send("one", Envelope(EnvelopeKind.CONTROL, "n", CONTROL))
     pair.one.membership._local.clear()  # its old socket is gone
     await pair.one.read_inbox()
