@@ -212,6 +212,7 @@ class Routing:
                     log.warning("sockets not closed in time", sockets=left)
                 if self.serves:
                     await self.delivery.finish()
+                    await self.losses.pass_on()
                 minded = await self.sessions.unmind()
                 await self.registry.instances.leave(self.instance_id, unfinished=minded > 0)
         except (TimeoutError, StoreUnavailable) as error:

@@ -136,6 +136,18 @@ class Losses:
         jobs = await self._retries.watch_session(session_id)
         await asyncio.gather(*(self._pursue(job, grace_ms=grace_ms) for job in jobs))
 
+    async def pass_on(self) -> None:
+        """This process goes: have those who mind the jobs now look again in its stead.
+
+        Those of sessions that nobody has taken over are found by whoever does.
+        """
+        doubts = self._doubts.pending()
+        for doubt in doubts:
+            job = await self._jobs.get(doubt.job_id)
+            if job is not None and job.state not in TERMINAL:
+                grace_ms = self.return_ms
+                await self._wait(job.node_id, doubt.job_id, doubt.attempt, grace_ms=grace_ms)
+
     async def turn(self) -> None:
         """Look again at what waited for its node's return. Raises StoreUnavailable."""
         due = self._doubts.due()
@@ -216,10 +228,10 @@ class Losses:
     async def _look_again(self, job_id: str, attempt: int) -> None:
         job = await self._jobs.get(job_id)
         if job is not None and job.state not in TERMINAL and job.attempt == attempt:
-            log.info("job looked after", job_id=job_id, attempt=attempt, node_id=job.node_id)
             await self._pursue(job, grace_ms=0)
 
     async def _pursue(self, job: StoredJob, *, grace_ms: int) -> None:
+        log.info("job looked after", job_id=job.job_id, attempt=job.attempt, node_id=job.node_id)
         if job.state == JobState.QUEUED:
             await self._waiting.put_back(job)
             await self._waiting.look_again(job.job_id)

@@ -46,7 +46,7 @@ async def test_a_failed_result_is_tried_on_another_node_and_kept_in_the_history(
             assert (await said.translated(0))["text_translated"] == "translated"
             assert len(said.terminals) == 1
             (entry,) = history(instance, job["job_id"])
-            assert (entry["node"], entry["code"], entry["message"]) == (
+            assert (entry["node_id"], entry["code"], entry["message"]) == (
                 node_id,
                 "OOM",
                 "out of memory",
