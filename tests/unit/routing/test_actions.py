@@ -268,6 +268,22 @@ async def test_a_drained_node_that_comes_back_is_drained(pair: Pair) -> None:
     assert isinstance(await pair.reserve("s:1"), Full)
 
 
+async def test_commands_that_cross_end_in_what_was_said_last(pair: Pair) -> None:
+    link = Link()
+    await pair.two.register("n", link)
+    await pair.sync()
+    await pair.one.membership.drain("n", draining=True)
+    await pair.one.membership.drain("n", draining=False)
+    resume = CONTROL.replace(b"drain", b"resume")
+    # The words arrive the other way round.
+    await pair.one.inbox.send("two", Envelope(EnvelopeKind.CONTROL, "n", resume))
+    await pair.one.inbox.send("two", Envelope(EnvelopeKind.CONTROL, "n", CONTROL))
+    await pair.two.read_inbox()
+    assert pair.two.status("n") is NodeStatus.READY
+    assert link.commands == ["resume", "resume"]
+    assert isinstance(await pair.reserve("s:1"), Reserved)
+
+
 async def test_a_shutdown_closes_the_slots_of_one_connection(pair: Pair) -> None:
     link = Link()
     node = await pair.two.register("n", link)
