@@ -14,13 +14,14 @@ def main() -> int:
         description="Measure one promise. Starts a server of its own, in a folder of its own.",
     )
     verbs = parser.add_subparsers(required=True, metavar="leader|push|sync|outage|recovery")
-    for name, part in (
-        ("leader", leader),
-        ("push", push),
-        ("sync", sync),
-        ("outage", outage),
-        ("recovery", recovery),
-    ):
+    parts = {
+        "leader": leader,
+        "push": push,
+        "sync": sync,
+        "outage": outage,
+        "recovery": recovery,
+    }
+    for name, part in parts.items():
         text = (part.__doc__ or "").strip()
         verb = verbs.add_parser(
             name,

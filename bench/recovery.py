@@ -120,10 +120,9 @@ async def _lose_connections(
     one, two, three = instances
     dispatched: list[float] = []
     moved: list[float] = []
-    async with (
-        Session(one.session_url, *OTHER) as session,
-        Node(two.node_url, "stays", "-".join(OTHER), slots=4) as stays,
-    ):
+    session = Session(one.session_url, *OTHER)
+    stays = Node(two.node_url, "stays", "-".join(OTHER), slots=4)
+    async with session, stays:
         await _serving(instances, 1)
         for index in range(options.dispatches):
             began = time.perf_counter()
@@ -134,7 +133,8 @@ async def _lose_connections(
             await session.terminal(index)
         for number in range(options.losses):
             index = options.dispatches + number
-            async with Node(three.node_url, f"lost-{number}", "-".join(OTHER)) as lost:
+            lost = Node(three.node_url, f"lost-{number}", "-".join(OTHER))
+            async with lost:
                 await _serving(instances, 2)
                 before = len(stays.jobs)
                 await session.say(index)
