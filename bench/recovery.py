@@ -1,10 +1,10 @@
 """How soon work runs again when an instance, or a node's connection, is lost.
 
-First an instance is killed with tasks in flight: its sessions' and its nodes' sockets are gone;
-nodes come back elsewhere and name their jobs, sessions resume. Measured is the time until every
-utterance has ended or is worked on, counted in presence TTLs. Then, on the other instances, node
-connections are broken off one after the other, and the time to `job_assign` at another node is
-counted in unloaded dispatches, measured just before from utterance to `job_assign`.
+First node connections are broken off one after the other: the time to `job_assign` at another node
+is counted in unloaded dispatches, measured just before from utterance to `job_assign`. Then an
+instance is killed with tasks in flight. Its nodes come back elsewhere, half of them naming their
+jobs, and its sessions resume. Measured is the time until every utterance has ended or is worked on
+at a node that is connected to a living instance, counted in presence TTLs.
 """
 
 import argparse
@@ -65,7 +65,14 @@ async def _run(options: argparse.Namespace, folder: Path) -> int:
 async def _kill(options: argparse.Namespace, instances: list[Instance]) -> dict[str, float]:
     turned = [[*instances[n % 3 :], *instances[: n % 3]] for n in range(NODES)]
     nodes = [
-        RoamingNode([i.node_url for i in order], f"n{n}", POOL, slots=options.tasks, work_s=600)
+        RoamingNode(
+            [i.node_url for i in order],
+            f"n{n}",
+            POOL,
+            slots=options.tasks,
+            work_s=600,
+            names=n % 2 == 0,
+        )
         for n, order in enumerate(turned)
     ]
     each = options.tasks // NODES
@@ -85,7 +92,8 @@ async def _kill(options: argparse.Namespace, instances: list[Instance]) -> dict[
 
         def on_its_way() -> bool:
             running = {job_id for node in nodes for job_id in node.held}
-            back = all(node.connected.is_set() for node in nodes)
+            # Whoever was there has noticed, and is somewhere else.
+            back = all(n.connected.is_set() and n.at != instances[0].node_url for n in nodes)
             return back and len(running) + sum(len(s.terminals) for s in sessions) >= total
 
         await eventually(on_its_way, within_ms=60_000, what="all to run again")

@@ -93,7 +93,8 @@ async def test_i1_an_instance_killed_with_sixty_tasks_in_flight_loses_and_double
 
             def on_its_way() -> bool:
                 ended = sum(len(session.terminals) for session in sessions)
-                return ended + under_way(nodes) == 60 and all(n.connected.is_set() for n in nodes)
+                back = all(n.connected.is_set() and n.at != a.node_url for n in nodes)
+                return back and ended + under_way(nodes) == 60
 
             await eventually(on_its_way, within_ms=TTL_MS * 3 // 2, what="all to run again")
             for node in nodes:

@@ -46,6 +46,7 @@ class RoamingNode:
         self.cancelled: list[str] = []
         self.connected = asyncio.Event()
         self.held: dict[str, Frame] = {}
+        self.at = ""
         self._urls = itertools.cycle(urls)
         self._pairs = pairs
         self._slots = slots
@@ -62,7 +63,7 @@ class RoamingNode:
             while True:
                 with contextlib.suppress(*GONE):
                     await self._serve(next(self._urls))
-                self._socket = None
+                self._socket, self.at = None, ""
                 self.connected.clear()
                 await asyncio.sleep(RETRY_S)
         finally:
@@ -90,7 +91,7 @@ class RoamingNode:
             await socket.send(
                 json.dumps(registration(self.node_id, *self._pairs, slots=self._slots, **more))
             )
-            self._socket = socket
+            self._socket, self.at = socket, url
             beating = asyncio.create_task(self._beat(socket))
             try:
                 async for text in socket:
