@@ -1,10 +1,10 @@
-"""`python -m bench leader|push|sync|outage|evenness|queueing`."""
+"""`python -m bench leader|push|sync|outage|evenness|queueing|recovery`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from bench import evenness, leader, outage, push, queueing, sync
+from bench import evenness, leader, outage, push, queueing, recovery, sync
 
 
 def main() -> int:
@@ -13,7 +13,7 @@ def main() -> int:
         prog="python -m bench",
         description="Measure one promise. Starts a server of its own, in a folder of its own.",
     )
-    parts = (leader, push, sync, outage, evenness, queueing)
+    parts = (leader, push, sync, outage, evenness, queueing, recovery)
     names = [part.__name__.rpartition(".")[2] for part in parts]
     verbs = parser.add_subparsers(required=True, metavar="|".join(names))
     for name, part in zip(names, parts, strict=True):

@@ -187,6 +187,27 @@ async def shut_node_down(
     return answered(await actions.shut_down(node_id, by=by, reason=_reason(why)))
 
 
+@api.post("/instances/{instance_id}/drain", auth=OPERATORS, response=ACTION)
+async def drain_instance(
+    request: HttpRequest, instance_id: str, why: Reason | None = None
+) -> ActionAnswer:
+    """Have an instance take no new sessions and nodes; those it has go on at others.
+
+    Their sockets are closed with 1012 when their work is finished, or its time is over.
+    """
+    actions, by = _asked(request)
+    return answered(await actions.drain_instance(instance_id, by=by, reason=_reason(why)))
+
+
+@api.post("/instances/{instance_id}/resume", auth=OPERATORS, response=ACTION)
+async def resume_instance(
+    request: HttpRequest, instance_id: str, why: Reason | None = None
+) -> ActionAnswer:
+    """Have a drained instance take sessions and nodes again."""
+    actions, by = _asked(request)
+    return answered(await actions.resume_instance(instance_id, by=by, reason=_reason(why)))
+
+
 @api.post("/leader/step-down", auth=OPERATORS, response=ACTION)
 async def step_leader_down(request: HttpRequest) -> ActionAnswer:
     """Have the leader release its lease, so that another election is held."""

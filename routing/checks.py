@@ -9,7 +9,13 @@ from django.core.exceptions import ImproperlyConfigured
 from pools.wiring import pool_rules
 from registry.domain.errors import InvalidTiming
 from registry.wiring import lease_timing, liveness
-from routing.wiring import job_limits, open_doors, selection_rules, tenant_weights
+from routing.wiring import (
+    job_limits,
+    node_patience,
+    open_doors,
+    selection_rules,
+    tenant_weights,
+)
 
 CHECKED: tuple[tuple[str, Callable[[], object]], ...] = (
     ("scheduler.E001", lease_timing),
@@ -18,6 +24,7 @@ CHECKED: tuple[tuple[str, Callable[[], object]], ...] = (
     ("scheduler.E004", job_limits),
     ("scheduler.E005", selection_rules),
     ("scheduler.E006", tenant_weights),
+    ("scheduler.E007", node_patience),
 )
 
 

@@ -27,10 +27,13 @@ from routing.services.connections import Connections
 from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
+from routing.services.draining import Draining
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.leaving import Leaving
 from routing.services.letter_actions import LetterActions
+from routing.services.losses import Losses
 from routing.services.overview import Overview
 from routing.services.persist import persist
 from routing.services.placement import Placement
@@ -45,6 +48,7 @@ from routing.services.ports import (
 from routing.services.rehearsal import Rehearsal
 from routing.services.retries import Retries
 from routing.services.sessions import Sessions
+from routing.services.slotcheck import SlotCheck
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
 from routing.services.tenants import Tenants
@@ -56,6 +60,8 @@ PATIENCE_S = 1.0
 TICK_MS = 50
 ISLAND_MS = 100
 TIDY_MS = 60_000
+SWEEP_LOOK_MS = 1_000
+"""How often a process looks whether it is to sweep: whoever begins to lead does at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,10 @@ class Routing:
     waiting: Waiting
     completion: Completion
     retries: Retries
+    losses: Losses
+    slot_check: SlotCheck
+    draining_nodes: Draining
+    leaving: Leaving
     intake: Intake
     island: Island
     handover: Handover
@@ -116,6 +126,11 @@ class Routing:
         return self.registry.instance_id
 
     @property
+    def draining(self) -> bool:
+        """Whether this instance takes no new sessions and nodes."""
+        return self.stopping or self.leaving.draining
+
+    @property
     def candidate(self) -> bool:
         """Whether this process stands for election."""
         return settings.SCHED_LEADER_CANDIDATE or not self.serves
@@ -132,10 +147,12 @@ class Routing:
         loops = self.registry.loops
         self.registry.start_loops()
         self.pools.start_loops(candidate=self.candidate)
-        loops.every("report", self.registry.report_ms, self._report)
+        self.leaving.on_change = loops.every("report", self.registry.report_ms, self._report)
         loops.every("deadlines", TICK_MS, self.retries.turn)
-        loops.every("sweep", self.registry.liveness.presence_ttl_ms // 3, self.sweeper.turn)
         loops.every("dead letters", TIDY_MS, self.letters.tidy)
+        loops.every("returns", TICK_MS, self.losses.turn)
+        look_ms = min(SWEEP_LOOK_MS, self.registry.liveness.presence_ttl_ms // 6)
+        loops.every("sweep", look_ms, self.sweeper.turn)
         if self.serves:
             self._start_serving(loops)
         log.info("started", instance_id=self.instance_id, serves=self.serves)
@@ -147,6 +164,9 @@ class Routing:
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         check_ms = self.registry.liveness.silence_check_ms
         loops.every("silent nodes", check_ms, self._close_silent)
+        loops.every("acknowledgements", TICK_MS, self.retries.unheard)
+        loops.every("drains", TICK_MS, self.draining_nodes.turn)
+        loops.every("leaving", TICK_MS, self.leaving.turn)
         loops.every("island", ISLAND_MS, self._mind_island)
         loops.again("loop lag", self._measure_lag)
         self.membership.subscribe_loss(self._restore_sessions)
@@ -170,6 +190,8 @@ class Routing:
         reasons = [f"{name}: {why}" for name, why in sorted(self.registry.loops.failing.items())]
         if self.stopping:
             reasons.append("the instance is going down")
+        elif self.draining:
+            reasons.append("an operator drains the instance")
         if self.island.active:
             reasons.append("the store is, or was until now, away: only local nodes are reached")
         if self.membership.synced_at_ms is None:
@@ -179,7 +201,11 @@ class Routing:
         return reasons
 
     async def stop(self, *, within_ms: int) -> None:
-        """Leave: take nothing new, close the sockets with 1012, hand over what is held, go."""
+        """Leave: take nothing new, see out what is under way, close the sockets with 1012, go.
+
+        Half of the time is for the work. What a node then still works on waits for the node's
+        return at another instance; whoever minds the job is told.
+        """
         if self.stopping:
             return
         self.stopping = True
@@ -187,6 +213,9 @@ class Routing:
         try:
             async with asyncio.timeout(within_ms / 1000):
                 await self.pools.election.step_down(pause_ms=within_ms)
+                if self.serves:
+                    await self.leaving.drain(within_ms=within_ms // 2)
+                    await self.leaving.emptied()
                 left = await self.connections.close_all(
                     CloseCode.GOING_DOWN, "the instance is going down", within_ms=within_ms
                 )
@@ -194,6 +223,7 @@ class Routing:
                     log.warning("sockets not closed in time", sockets=left)
                 if self.serves:
                     await self.delivery.finish()
+                    await self.losses.pass_on()
                 minded = await self.sessions.unmind()
                 await self.registry.instances.leave(self.instance_id, unfinished=minded > 0)
         except (TimeoutError, StoreUnavailable) as error:
@@ -210,7 +240,7 @@ class Routing:
                 nodes=len(self.membership.local_nodes()),
                 sessions=len(self.sessions),
                 sync_delay_ms=now_ms - synced_at_ms if synced_at_ms is not None else 0,
-                draining=self.stopping,
+                draining=self.draining,
                 candidate=self.candidate,
                 serves=self.serves,
                 degraded=self.island.active or self.pools.sync.local,

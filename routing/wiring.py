@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pools.wiring import Pools, build_pools
 from registry.wiring import RedisGround, Registry, build_registry
 from routing.domain.job import JobLimits
+from routing.domain.patience import Patience
 from routing.domain.queueing import parse_weights
 from routing.domain.selection import SelectionRules
 from routing.instance import Routing, Stores
@@ -22,16 +23,20 @@ from routing.services.connections import Connections
 from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
+from routing.services.draining import Draining
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.leaving import Leaving
 from routing.services.letter_actions import LetterActions
+from routing.services.losses import Losses
 from routing.services.overview import Overview
 from routing.services.placement import Placement
 from routing.services.rehearsal import Rehearsal
 from routing.services.replays import RemoteReplays, Replays
 from routing.services.retries import Retries
 from routing.services.sessions import Sessions
+from routing.services.slotcheck import SlotCheck
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
 from routing.services.tenants import Tenants
@@ -70,6 +75,7 @@ def build_candidate() -> Routing:
 def build_routing(*, serves: bool = True) -> Routing:
     """Wire one instance; raises ImproperlyConfigured with one sentence where settings are wrong."""
     limits, rules, weights = job_limits(), selection_rules(), tenant_weights()
+    patience = node_patience()
     registry = build_registry()
     pools = build_pools(registry)
     me = registry.instance_id
@@ -86,7 +92,15 @@ def build_routing(*, serves: bool = True) -> Routing:
         chance=registry.random.random,
         clock=registry.clock,
     )
-    assignment = Assignment(stores.jobs, slots, delivery, membership, instance_id=me)
+    assignment = Assignment(
+        stores.jobs,
+        slots,
+        delivery,
+        membership,
+        instance_id=me,
+        ack_timeout_ms=patience.ack_timeout_ms,
+        clock=registry.clock,
+    )
     tenants = Tenants(DjangoTenantStore(), configured=weights)
     waiting = Waiting(
         stores.queues,
@@ -126,10 +140,48 @@ def build_routing(*, serves: bool = True) -> Routing:
         placement,
         sessions,
         deadlines,
+        membership,
         limits=limits,
+        ack_timeout_ms=patience.ack_timeout_ms,
+    )
+    losses = Losses(
+        stores.jobs,
+        stores.sessions,
+        slots,
+        waiting,
+        assignment,
+        retries,
+        delivery,
+        membership,
+        Deadlines(registry.clock),
+        patience=patience,
+        instance_id=me,
     )
     sweeper = Sweeper(
-        pools.election, membership, registry.instances, stores.inbox, sessions, retries
+        pools.election,
+        membership,
+        registry.instances,
+        stores.inbox,
+        sessions,
+        retries,
+        losses,
+        presence_ttl_ms=registry.liveness.presence_ttl_ms,
+        clock=registry.clock,
+    )
+    connections = Connections()
+    draining_nodes = Draining(
+        membership, slots, retries, timeout_ms=patience.drain_timeout_ms, clock=registry.clock
+    )
+    leaving = Leaving(
+        membership,
+        sessions,
+        assignment,
+        waiting,
+        deadlines,
+        connections,
+        delivery,
+        timeout_ms=patience.drain_timeout_ms,
+        clock=registry.clock,
     )
     intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
     replays = Replays(
@@ -141,7 +193,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         stores=stores,
         access=Access(settings.SCHED_NODE_AUTH, settings.SCHED_SESSION_AUTH),
         membership=membership,
-        connections=Connections(),
+        connections=connections,
         delivery=delivery,
         deadlines=deadlines,
         slots=slots,
@@ -152,6 +204,10 @@ def build_routing(*, serves: bool = True) -> Routing:
         waiting=waiting,
         completion=completion,
         retries=retries,
+        losses=losses,
+        slot_check=SlotCheck(stores.jobs, slots),
+        draining_nodes=draining_nodes,
+        leaving=leaving,
         intake=intake,
         island=Island(
             stores.jobs,
@@ -168,7 +224,7 @@ def build_routing(*, serves: bool = True) -> Routing:
             new_token=lambda: secrets.token_hex(8),
             spawn=lambda work: registry.loops.spawn(work, name="island"),
         ),
-        handover=Handover(sessions, retries, delivery, instance_id=me),
+        handover=Handover(sessions, retries, losses, delivery, instance_id=me),
         overview=Overview(
             instance_id=me,
             started_at_ms=registry.started_at_ms,
@@ -191,7 +247,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         actions=_actions(registry, pools, delivery, instance_id=me),
         letters=letters,
         letter_actions=LetterActions(letters, replays, DjangoAuditLog()),
-        control=NodeControl(delivery, membership, waiting, instance_id=me),
+        control=NodeControl(delivery, membership, waiting, draining_nodes, leaving, instance_id=me),
         sweeper=sweeper,
         serves=serves,
         max_frame_bytes=settings.SCHED_MAX_FRAME_BYTES,
@@ -259,6 +315,7 @@ def _actions(registry: Registry, pools: Pools, delivery: Delivery, *, instance_i
         delivery,
         pools.catalog,
         registry.leases,
+        registry.instances,
         DjangoAuditLog(),
         instance_id=instance_id,
     )
@@ -277,6 +334,18 @@ def job_limits() -> JobLimits:
             queue_limit=settings.SCHED_QUEUE_LIMIT,
             queue_timeout_ms=settings.SCHED_QUEUE_TIMEOUT_MS,
             default_capacity=settings.SCHED_MAX_JOBS_PER_NODE,
+        )
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def node_patience() -> Patience:
+    try:
+        return Patience(
+            job_timeout_ms=settings.SCHED_JOB_TIMEOUT_MS,
+            ack_timeout_ms=settings.SCHED_ACK_TIMEOUT_MS,
+            node_grace_ms=settings.SCHED_NODE_GRACE_MS,
+            drain_timeout_ms=settings.SCHED_DRAIN_TIMEOUT_MS,
         )
     except ValueError as error:
         raise ImproperlyConfigured(str(error)) from None

@@ -68,7 +68,10 @@ class Registration:
 
 @dataclass(slots=True)
 class LocalNode:
-    """A node connected to this instance. `busy` while one of its frames is being acted on."""
+    """A node connected to this instance. `busy` while one of its frames is being acted on.
+
+    It `acknowledges` jobs once it has acknowledged one on this connection.
+    """
 
     link: NodeLink
     snapshot: NodeSnapshot
@@ -78,6 +81,8 @@ class LocalNode:
     load: NodeLoad = IDLE
     told_load: NodeLoad = IDLE
     failures: FailureWindow = field(default_factory=FailureWindow)
+    last_failure: str = ""
+    acknowledges: bool = False
 
     @property
     def capacity(self) -> int:
@@ -250,6 +255,10 @@ class Membership:
         )
         return True
 
+    async def is_draining(self, node_id: str) -> bool:
+        """What `drain` was told last of this node, by whomever."""
+        return await self._store.draining(node_id)
+
     async def follow_drain(self, node: LocalNode, *, draining: bool) -> None:
         """Show in a local node's status what `drain` has set, wherever that was done."""
         node.failures = FailureWindow()
@@ -259,6 +268,12 @@ class Membership:
         """Close a local node's slots for as long as this connection of it lives."""
         await self.follow_drain(node, draining=True)
         await self._keep(node)
+
+    async def reopen(self, node: LocalNode) -> None:
+        """Undo `retire`, unless an operator drains the node itself."""
+        if not await self.is_draining(node.snapshot.node_id):
+            await self.follow_drain(node, draining=False)
+            await self._keep(node)
 
     async def lose(self, node: LocalNode) -> bool:
         """The node's socket is gone: give the node up. False when another connection has it."""

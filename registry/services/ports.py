@@ -37,6 +37,9 @@ class NodeStore(Protocol):
     async def set_draining(self, node_id: str, *, draining: bool, capacity: int) -> None:
         """Remember an operator's word beyond the node's connection."""
 
+    async def draining(self, node_id: str) -> bool:
+        """That word, as it is now."""
+
     async def present(self, node_ids: Sequence[str]) -> set[str]:
         """Those of the nodes whose presence has not expired."""
 
@@ -61,6 +64,9 @@ class InstanceStore(Protocol):
 
     async def all_reports(self) -> list[InstanceReport]:
         """The same, with those whose presence expired before they could leave."""
+
+    async def absent(self) -> list[str]:
+        """Those whose presence expired before they could leave, or who left work behind."""
 
     async def leave(self, instance_id: str, *, unfinished: bool = False) -> None:
         """Be gone. With `unfinished` work the report stays, for the leader's sweep to find."""

@@ -259,6 +259,10 @@ class MemoryNodeStore:
         if self._state.capacities.get(node_id) is not None:
             self._state.capacities.change(node_id, 0 if draining else capacity)
 
+    async def draining(self, node_id: str) -> bool:
+        identity = self._state.identities.get(node_id)
+        return identity is not None and identity.draining
+
     async def present(self, node_ids: Sequence[str]) -> set[str]:
         return {id_ for id_ in node_ids if self._state.capacities.get(id_) is not None}
 
@@ -349,6 +353,9 @@ class MemoryInstanceStore:
 
     async def all_reports(self) -> list[InstanceReport]:
         return sorted(self._state.reports.values(), key=lambda report: report.instance_id)
+
+    async def absent(self) -> list[str]:
+        return sorted(id_ for id_ in self._state.reports if not self._state.presence.get(id_))
 
     async def leave(self, instance_id: str, *, unfinished: bool = False) -> None:
         self._state.presence.drop(instance_id)

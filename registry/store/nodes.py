@@ -116,6 +116,11 @@ class RedisNodeStore:
             [int(draining), capacity],
         )
 
+    async def draining(self, node_id: str) -> bool:
+        return bool(
+            await self._connection.call("HEXISTS", self._keys.node_identity(node_id), "draining")
+        )
+
     async def present(self, node_ids: Sequence[str]) -> set[str]:
         # One command a key: in a cluster each node's keys live in their own slot.
         # In slices, so that thousands of them do not hold the event loop.

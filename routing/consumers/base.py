@@ -44,6 +44,7 @@ class SocketConsumer(AsyncConsumer):
         self._outgoing: deque[dict[str, Any]] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
+        self.sent_away = False
         if (await receive())["type"] != "websocket.connect":
             return
         await send({"type": "websocket.accept"})
@@ -81,11 +82,18 @@ class SocketConsumer(AsyncConsumer):
         """Close the socket after what is on its way."""
         if not self._closing:
             self._closing = True
+            self.sent_away = code == CloseCode.GOING_DOWN
             self._put({"type": "websocket.close", "code": code, "reason": reason})
+
+    def turned_away(self) -> bool:
+        """Close the socket if this instance takes nobody any more; True then."""
+        if self.routing.draining:
+            self.close(CloseCode.GOING_DOWN, "the instance is going down")
+        return self.routing.draining
 
     def _open(self) -> None:
         refusal = self.refusal()
-        if self.routing.stopping:
+        if self.routing.draining:
             self.close(CloseCode.GOING_DOWN, "the instance is going down")
         elif refusal is not None:
             self.refuse(ErrorCode.UNAUTHORIZED, refusal)

@@ -13,6 +13,7 @@ from registry.services.membership import LocalNode, Registration
 from routing.consumers.base import SocketConsumer
 from routing.domain import wire
 from routing.domain.errors import ErrorCode, InvalidMessage
+from routing.domain.outcome import Fault
 from routing.instance import Routing
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,7 @@ class NodeConsumer(SocketConsumer):
         match message:
             case wire.JobResult():
                 _check_job(message.job_id, message.session_id, message.utterance_index)
+                self.routing.assignment.heard(node, message.job_id, message.attempt_id)
                 await self._result(node, message, fields)
             case wire.NodeHeartbeat():
                 said = wire.capabilities_of(message, before=node.snapshot.capabilities)
@@ -53,40 +55,65 @@ class NodeConsumer(SocketConsumer):
                 await self.routing.patiently(work, name="heartbeat")
             case wire.JobStarted():
                 _check_job(message.job_id, message.session_id)
+                self.routing.assignment.acknowledged(node, message.job_id, message.attempt_id)
                 if self._holds(node, message):
                     await self.routing.jobs.start(message.job_id, attempt=message.attempt_id)
             case wire.AsrPartial():
                 _check_job(message.job_id, message.session_id, message.utterance_index)
+                self.routing.assignment.heard(node, message.job_id)
                 if self.routing.island.owns(message.job_id):
                     self.routing.island.partial(message, fields)
                 else:
                     await self.routing.completion.partial(node, message, fields)
             case wire.NodeError():
-                log.warning(
-                    "node error",
-                    node_id=message.node_id,
-                    code=message.code[:64],
-                    reason=message.message[:500],
-                )
+                await self._error(node, message)
             case wire.JobAck():
                 _check_job(message.job_id, message.session_id)
+                self.routing.assignment.acknowledged(node, message.job_id, message.attempt_id)
 
     async def closed(self) -> None:
         node, self._node = self._node, None
         if node is None:
             return
-        self.routing.island.node_left(node.snapshot.node_id)
+        losses, node_id = self.routing.losses, node.snapshot.node_id
+        self.routing.island.node_left(node_id)
+        self.routing.slot_check.forget(node_id)
+        known = losses.let_go(node)
         if await self.routing.membership.lose(node):
-            await self.routing.retries.node_left(node.snapshot.node_id)
+            grace_ms = losses.return_ms if self.sent_away else losses.grace_ms
+            await losses.node_left(node_id, grace_ms=grace_ms, known=known)
 
     async def _result(self, node: LocalNode, message: wire.JobResult, fields: wire.Fields) -> None:
         if self.routing.island.owns(message.job_id):
             self.routing.island.result(node, message, fields)
+        elif message.success:
+            work = self.routing.completion.result(node, message, fields)
+            await self.routing.patiently(work, name="result")
+        else:
+            fault = wire.fault_of(message)
+            await self._give_up(node, message.job_id, message.attempt_id, fault)
+
+    async def _error(self, node: LocalNode, message: wire.NodeError) -> None:
+        node_id, code, words = message.node_id, message.code[:64], message.message[:500]
+        log.warning("node error", node_id=node_id, code=code, reason=words)
+        node.last_failure = f"{code}: {words}"
+        named = self.routing.retries.named(node_id, wire.fault_details(message))
+        if named is None:
+            await self.routing.membership.record_outcome(node, succeeded=False)
+        else:
+            await self._give_up(node, *named, wire.fault_of(message))
+
+    async def _give_up(self, node: LocalNode, job_id: str, attempt: int, fault: Fault) -> None:
+        if self.routing.island.owns(job_id):
+            self.routing.island.refused(node, job_id, attempt, fault)
             return
-        work = self.routing.completion.result(node, message, fields)
-        await self.routing.patiently(work, name="result")
+        work = self.routing.retries.refused(node, job_id, attempt, fault)
+        await self.routing.patiently(work, name="refused")
+        await self.routing.patiently(self.routing.waiting.fill(node), name="fill")
 
     async def _register(self, message: wire.NodeRegister) -> None:
+        if self.turned_away():
+            return
         node_id = message.node_id or self.routing.new_node_id()
         if self._node is not None and message.node_id not in (None, self._node.snapshot.node_id):
             self.refuse(
@@ -98,7 +125,16 @@ class NodeConsumer(SocketConsumer):
         if self._node is not None:
             node_id = self._node.snapshot.node_id
         registration = self._registration(message, node_id)
-        outcome = await self.routing.membership.register(registration, self)
+        losses = self.routing.losses
+        running = {(job.job_id, job.attempt_id) for job in message.running_jobs or ()}
+        before = await self.routing.slots.held(node_id)
+        losses.expect(node_id, running)
+        outcome: LocalNode | Conflict | None = None
+        try:
+            outcome = await self.routing.membership.register(registration, self)
+        finally:
+            if not isinstance(outcome, LocalNode):
+                losses.unexpected(node_id)
         if isinstance(outcome, Conflict):
             self.refuse(ErrorCode.NODE_ID_CONFLICT, outcome.reason(node_id))
             return
@@ -108,8 +144,8 @@ class NodeConsumer(SocketConsumer):
                 node_id, message="registered", status=outcome.snapshot.status.value
             )
         )
-        running = {(job.job_id, job.attempt_id) for job in message.running_jobs or ()}
-        await self.routing.retries.node_joined(outcome, running)
+        self.routing.draining_nodes.follow(outcome)
+        await losses.node_joined(outcome, running, before)
 
     def _registration(self, message: wire.NodeRegister, node_id: str) -> Registration:
         try:
@@ -145,8 +181,15 @@ class NodeConsumer(SocketConsumer):
             running_jobs=usage.running_jobs,
             reserved=len(held),
         )
+        self._check_slots(node.snapshot.node_id, held, usage.running_jobs)
         if await self.routing.membership.heartbeat(node, load=load, capabilities=capabilities):
             await self.routing.waiting.fill(node)
+
+    def _check_slots(self, node_id: str, held: set[tuple[str, int]], running: int) -> None:
+        doubtful = self.routing.slot_check.doubtful(node_id, held, running=running)
+        if doubtful:
+            work = self.routing.slot_check.repair(node_id, doubtful)
+            self.routing.registry.loops.spawn(work, name="slot check")
 
     def _registered(self, message: wire.Message) -> LocalNode:
         if self._node is None:

@@ -52,6 +52,8 @@ class SessionConsumer(SocketConsumer):
             self.routing.sessions.detach(session, self)
 
     async def _init(self, message: wire.SessionInit) -> None:
+        if self.turned_away():
+            return
         if self._session is not None:
             raise InvalidSession(
                 f"this socket holds {self._session.session_id} already; open another one"

@@ -107,9 +107,27 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """No attempt is left. `history` is one entry per attempt: attempt, node, reason."""
+    """No attempt is left. `history` is one entry per attempt: attempt, node, reason.
+
+    An entry of an attempt that its node gave up has the node's `code` and `message` too.
+    """
 
     history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a node said of an attempt that it gave up; `details` is as it came, as JSON."""
+
+    code: str
+    message: str
+    details: Any = None
+    retryable: bool = True
+
+
+def refused_by(history: list[dict[str, Any]]) -> frozenset[str]:
+    """The nodes that themselves gave the job up: asked again, they would again."""
+    return frozenset(str(entry["node"]) for entry in history if "code" in entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +214,12 @@ class EnvelopeKind:
     """The commands. `subject` is the node, session or dead letter; `number` the attempt or seq."""
 
     ASSIGN = "assign"
+    CONFIRM = "confirm"  # was this attempt handed to the node? if not, do it now
     CANCEL = "cancel"
+    FAILED = "failed"  # a cancellation that counts as the node's failure
+    LEFT = "left"  # the node went and may come back: look later
     CONTROL = "control"
+    INSTANCE = "instance"  # drain, or resume, the instance itself
     RESULT = "result"
     PARTIAL = "partial"
     MOVED = "moved"

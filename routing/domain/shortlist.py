@@ -11,7 +11,7 @@ Not promised: the same order as when it was drawn. There is no second draw.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from routing.domain.decision import Asked, Decision, considered
 from routing.domain.outcome import Busier, NodeGone, Reservation, Reserved
@@ -51,6 +51,15 @@ class Shortlist:
 
     def __iter__(self) -> Iterator[str]:
         return (node.snapshot.node_id for node in self._candidates)
+
+    def without(self, node_ids: Collection[str]) -> "Shortlist":
+        """The same, less these nodes."""
+        return Shortlist(
+            [node for node in self._candidates if node.node_id not in node_ids],
+            pool=self.pool,
+            filtered=self.filtered,
+            passed_over=self._passed_over,
+        )
 
     @property
     def candidates(self) -> Sequence[Candidate]:

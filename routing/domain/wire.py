@@ -22,6 +22,7 @@ from registry.domain.capability import (
 )
 from registry.domain.node import Hardware
 from routing.domain.errors import ErrorCode, InvalidCapability, InvalidMessage
+from routing.domain.outcome import Fault
 
 CAPABILITY_SCHEMA_VERSION = "2.0"
 PROTOCOL_VERSION = "1.0"
@@ -131,6 +132,15 @@ class NodeError(Message, frozen=True, tag="node_error"):
     node_id: Name
     code: str
     message: str
+    details: Raw | UnsetType = UNSET
+
+
+class FaultDetails(Struct, frozen=True):
+    """What counts here of the `details` of a node's error; the rest is carried."""
+
+    job_id: Name | None = None
+    attempt_id: Attempt | None = None
+    retryable: bool = True
 
 
 # From sessions.
@@ -317,6 +327,35 @@ def capabilities_of(
     if not services:
         raise InvalidCapability("capability_by_type is empty; name at least one service")
     return Capabilities(services, languages)
+
+
+# What a node said of a job that it gave up.
+
+_fault_details = msgspec.json.Decoder(FaultDetails)
+
+
+def fault_details(said: NodeFault | NodeError | None) -> FaultDetails:
+    """The details that we know of; a node's own may look like anything."""
+    if said is None or said.details is UNSET:
+        return FaultDetails()
+    try:
+        return _fault_details.decode(said.details)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return FaultDetails()
+
+
+def fault_of(message: JobResult | NodeError) -> Fault:
+    """What a failed result, or an error that names a job, says of it."""
+    said = message.error if isinstance(message, JobResult) else message
+    if said is None:
+        return Fault("unknown", "")
+    details = None if said.details is UNSET else said.details
+    return Fault(
+        said.code[:64],
+        said.message[:2000],
+        details=details,
+        retryable=fault_details(said).retryable,
+    )
 
 
 # To nodes.

@@ -12,6 +12,7 @@ Not promised: that the node obeys, or that it heard (it may be leaving). A drain
 back is told so by the status in its `node_register_ack`.
 """
 
+import asyncio
 from dataclasses import replace
 from enum import StrEnum
 
@@ -19,20 +20,25 @@ import msgspec
 import structlog
 
 from pools.services.ports import CatalogStore
+from registry.domain.instance import InstanceReport
 from registry.domain.node import NodeStatus
-from registry.services.membership import Membership
-from registry.services.ports import LeaseStore
+from registry.services.membership import LocalNode, Membership
+from registry.services.ports import InstanceStore, LeaseStore
 from routing.domain import wire
 from routing.domain.operators import ActionOutcome, AlreadySo, Done, NotFound, Operator
 from routing.domain.outcome import Envelope, EnvelopeKind
 from routing.services.auditing import Auditor
 from routing.services.delivery import Delivery
+from routing.services.draining import Draining
+from routing.services.leaving import DRAIN, RESUME, Leaving
 from routing.services.ports import AuditLog
 from routing.services.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
 LONGEST_REASON = 500
+REPORT_LOOKS = 60
+REPORT_PAUSE_S = 0.05
 HOPS = 3
 """Instances that pass on a command for a node that moved, before it is dropped."""
 
@@ -54,6 +60,7 @@ class Actions:
         delivery: Delivery,
         catalog: CatalogStore,
         leases: LeaseStore,
+        instances: InstanceStore,
         audit: AuditLog,
         *,
         instance_id: str,
@@ -63,6 +70,7 @@ class Actions:
         self._catalog = catalog
         self._leases = leases
         self._audited = Auditor(audit).audited
+        self._instances = instances
         self._instance_id = instance_id
 
     async def drain(self, node_id: str, *, by: Operator, reason: str = "") -> ActionOutcome:
@@ -79,6 +87,20 @@ class Actions:
         """Tell a node to end, and give it nothing new until then."""
         work = self._shut_down(node_id, reason)
         return await self._audited(work, "shut down node", node_id, by=by, reason=reason)
+
+    async def drain_instance(
+        self, instance_id: str, *, by: Operator, reason: str = ""
+    ) -> ActionOutcome:
+        """Have an instance take no new sessions and nodes, and send away those it has."""
+        work = self._set_instance(instance_id, draining=True)
+        return await self._audited(work, "drain instance", instance_id, by=by, reason=reason)
+
+    async def resume_instance(
+        self, instance_id: str, *, by: Operator, reason: str = ""
+    ) -> ActionOutcome:
+        """Have a drained instance take sessions and nodes again."""
+        work = self._set_instance(instance_id, draining=False)
+        return await self._audited(work, "resume instance", instance_id, by=by, reason=reason)
 
     async def step_down(self, *, by: Operator) -> ActionOutcome:
         """Have the leader release its lease, so that another election is held."""
@@ -114,6 +136,34 @@ class Actions:
             )
         return Done(node_id, f"node {node_id} gets nothing new and is told to end")
 
+    async def _set_instance(self, instance_id: str, *, draining: bool) -> ActionOutcome:
+        report = await self._report_of(instance_id)
+        order = DRAIN if draining else RESUME
+        envelope = Envelope(EnvelopeKind.INSTANCE, instance_id, order, sender=self._instance_id)
+        if report is None or not await self._delivery.send(instance_id, envelope):
+            return NotFound(instance_id, "no instance of this id serves in the cluster")
+        if report.draining == draining:
+            state = "drains already" if draining else "was not draining"
+            return AlreadySo(instance_id, f"instance {instance_id} {state}")
+        if not await self._reports(instance_id, draining=draining):
+            word = "drain" if draining else "resume"
+            return Done(instance_id, f"instance {instance_id} is told to {word}; it has not yet")
+        does = "takes no one new and sends away whom it has" if draining else "takes work again"
+        return Done(instance_id, f"instance {instance_id} {does}")
+
+    async def _reports(self, instance_id: str, *, draining: bool) -> bool:
+        """Wait until the instance says that it did as it was told."""
+        for _ in range(REPORT_LOOKS):
+            report = await self._report_of(instance_id)
+            if report is not None and report.draining == draining:
+                return True
+            await asyncio.sleep(REPORT_PAUSE_S)
+        return False
+
+    async def _report_of(self, instance_id: str) -> InstanceReport | None:
+        reports = await self._instances.reports()
+        return next((r for r in reports if r.instance_id == instance_id and r.serves), None)
+
     async def _tell(
         self, node_id: str, instance_id: str, command: NodeCommand, reason: str
     ) -> bool:
@@ -142,11 +192,20 @@ class NodeControl:
     """Carries out, in the instance that holds a node, what was asked anywhere."""
 
     def __init__(
-        self, delivery: Delivery, membership: Membership, waiting: Waiting, *, instance_id: str
+        self,
+        delivery: Delivery,
+        membership: Membership,
+        waiting: Waiting,
+        draining: Draining,
+        leaving: Leaving,
+        *,
+        instance_id: str,
     ) -> None:
         self._delivery = delivery
         self._membership = membership
         self._waiting = waiting
+        self._draining = draining
+        self._leaving = leaving
         self._instance_id = instance_id
         delivery.on(EnvelopeKind.CONTROL, self._on_control)
 
@@ -155,17 +214,26 @@ class NodeControl:
         if node is None:
             await self._pass_on(envelope)
             return
-        # The frame goes first: where the store then fails, all of this comes again, and a node
-        # that is told twice does nothing the second time.
-        node.link.send(envelope.body)
-        match _order.decode(envelope.body).command:
-            case NodeCommand.SHUTDOWN:
-                await self._membership.retire(node)
-            case NodeCommand.DRAIN:
-                await self._membership.follow_drain(node, draining=True)
-            case NodeCommand.RESUME:
-                await self._membership.follow_drain(node, draining=False)
-                await self._waiting.fill(node)
+        if _order.decode(envelope.body).command is NodeCommand.SHUTDOWN:
+            # The frame goes first: where the store then fails, all of this comes again, and a
+            # node that is told twice does nothing the second time.
+            node.link.send(envelope.body)
+            await self._membership.retire(node)
+        else:
+            await self._follow(node, envelope.body)
+        self._draining.follow(node)
+
+    async def _follow(self, node: LocalNode, told: bytes) -> None:
+        """Do as the store says: of two commands that crossed, it knows which was the last."""
+        draining = await self._membership.is_draining(node.snapshot.node_id)
+        command = NodeCommand.DRAIN if draining else NodeCommand.RESUME
+        same = _order.decode(told).command is command
+        node.link.send(told if same else wire.node_control(command.value, reason=""))
+        if draining or self._leaving.draining:
+            await self._membership.retire(node)
+        else:
+            await self._membership.follow_drain(node, draining=False)
+            await self._waiting.fill(node)
 
     async def _pass_on(self, envelope: Envelope) -> None:
         """The node is not here: it moved while the command was on its way, or it left."""

@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any
 
 import structlog
-from msgspec import UNSET
 
 from registry.domain.ids import split_job_id
 from registry.services.membership import LocalNode, Membership
 from routing.domain import wire
 from routing.domain.errors import ErrorCode
 from routing.domain.job import DEFAULT_PRIORITY, JobState
-from routing.domain.outcome import Brief, Envelope, EnvelopeKind, Finished, Stale
+from routing.domain.outcome import Brief, Envelope, EnvelopeKind, Fault, Finished, Stale
 from routing.services.assignment import Assignment
 from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
@@ -60,6 +59,7 @@ class Completion:
         self.finished = 0
         delivery.on(EnvelopeKind.RESULT, self._on_result)
         delivery.on(EnvelopeKind.CANCEL, self._on_cancel)
+        delivery.on(EnvelopeKind.FAILED, self._on_failed)
         delivery.on(EnvelopeKind.PARTIAL, self._on_partial)
 
     async def result(self, node: LocalNode, message: wire.JobResult, fields: wire.Fields) -> None:
@@ -107,11 +107,31 @@ class Completion:
         end = partial(self._end, job_id, JobState.EXPIRED, code, reason, history=history)
         return await self._letters.bury_and(end, job_id, code=code, reason=reason, history=history)
 
-    async def give_up(self, job_id: str, *, timed_out: bool, history: list[dict[str, Any]]) -> bool:
-        """End a job that has no attempt left. It leaves a dead letter."""
+    async def give_up(
+        self,
+        job_id: str,
+        *,
+        timed_out: bool,
+        history: list[dict[str, Any]],
+        fault: Fault | None = None,
+    ) -> bool:
+        """End a job that has no attempt left: with what its node said, if that ended it.
+
+        It leaves a dead letter.
+        """
+        details = None
+        if fault is not None:
+            reason, details = (
+                fault.message or "the node failed without saying why",
+                details_of(fault),
+            )
+        else:
+            last = history[-1]["reason"]
+            reason = f"{len(history)} attempts failed, the last one because {last}"
         code = ErrorCode.JOB_TIMEOUT if timed_out else ErrorCode.NODE_FAILED
-        reason = f"{len(history)} attempts failed, the last one because {history[-1]['reason']}"
-        end = partial(self._end, job_id, JobState.FAILED, code, reason, history=history)
+        end = partial(
+            self._end, job_id, JobState.FAILED, code, reason, history=history, details=details
+        )
         return await self._letters.bury_and(end, job_id, code=code, reason=reason, history=history)
 
     async def lost(self, job_id: str) -> bool:
@@ -141,14 +161,16 @@ class Completion:
         await self._sessions.deliver(session.session_id, seq=seq, body=body)
         return True
 
-    async def tell_node(self, node_id: str, job_id: str, attempt: int, *, reason: str) -> None:
-        """Let a node stop working on a job. It may not hear it."""
+    async def tell_node(
+        self, node_id: str, job_id: str, attempt: int, *, reason: str, failed: bool = False
+    ) -> None:
+        """Let a node stop working on a job, which may be a failure of its. It may not hear it."""
         view = self._membership.views.get(node_id)
         if view is not None:
+            kind = EnvelopeKind.FAILED if failed else EnvelopeKind.CANCEL
             body = wire.job_cancel(job_id, reason=reason)
             await self._delivery.send(
-                view.snapshot.instance_id,
-                Envelope(EnvelopeKind.CANCEL, node_id, body, job_id, attempt),
+                view.snapshot.instance_id, Envelope(kind, node_id, body, job_id, attempt)
             )
 
     async def _end(
@@ -159,13 +181,15 @@ class Completion:
         message: str,
         *,
         history: list[dict[str, Any]] | None = None,
+        details: dict[str, Any] | None = None,
     ) -> bool:
+        details = (details or {}) | ({"attempts": history} if history else {})
         body = wire.job_failure(
             code,
             message,
             session_id=split_job_id(job_id)[0],
             job_id=job_id,
-            details={"attempts": history} if history else None,
+            details=details or None,
         )
         finished = await self._finish(job_id, attempt=0, node_id="", state=state, body=body)
         if finished is None:
@@ -216,11 +240,23 @@ class Completion:
         await self._sessions.deliver(envelope.subject, seq=envelope.number, body=envelope.body)
 
     async def _on_cancel(self, envelope: Envelope) -> None:
-        self._assignment.forget(envelope.subject, envelope.job_id)
-        node = self._membership.local(envelope.subject)
+        node_id, job_id = envelope.subject, envelope.job_id
+        node = self._membership.local(node_id)
+        # Of an attempt that was given up. The next one may be this node's too.
+        if self._assignment.attempt_of(node_id, job_id) in (None, envelope.number):
+            self._assignment.forget(node_id, job_id)
+            if node is not None:
+                node.link.send(envelope.body)
         if node is not None:
-            node.link.send(envelope.body)
             await self._waiting.fill(node)
+
+    async def _on_failed(self, envelope: Envelope) -> None:
+        node = self._membership.local(envelope.subject)
+        if node is not None and self._assignment.holds(
+            envelope.subject, envelope.job_id, envelope.number
+        ):
+            await self._membership.record_outcome(node, succeeded=False)
+        await self._on_cancel(envelope)
 
     async def _on_partial(self, envelope: Envelope) -> None:
         session = self._sessions.get(envelope.subject)
@@ -232,19 +268,20 @@ def ending_of(message: wire.JobResult, fields: wire.Fields) -> tuple[JobState, b
     """How a node's result ends its job, and the terminal message for it, without seq."""
     if message.success:
         return JobState.SUCCEEDED, wire.translation_result(fields)
-    fault = message.error
+    fault = wire.fault_of(message)
     body = wire.job_failure(
         ErrorCode.NODE_FAILED,
-        fault.message if fault else "the node failed without saying why",
+        fault.message or "the node failed without saying why",
         session_id=split_job_id(message.job_id)[0],
         job_id=message.job_id,
-        details=_details(fault) if fault else None,
+        details=details_of(fault),
     )
     return JobState.FAILED, body
 
 
-def _details(fault: wire.NodeFault) -> dict[str, Any]:
+def details_of(fault: Fault) -> dict[str, Any]:
+    """What a session is told of a node's fault beside its message."""
     details: dict[str, Any] = {"code": fault.code}
-    if fault.details is not UNSET:
+    if fault.details is not None:
         details["details"] = fault.details
     return details

@@ -237,6 +237,5 @@ def _job_letter(
 
 
 def _attempt(entry: dict[str, Any]) -> FailedAttempt:
-    return FailedAttempt(
-        int(entry["attempt"]), str(entry["node"]), str(entry["reason"]), entry.get("error")
-    )
+    error = {"code": entry["code"], "message": entry["message"]} if "code" in entry else None
+    return FailedAttempt(int(entry["attempt"]), str(entry["node"]), str(entry["reason"]), error)

@@ -5,6 +5,7 @@ goes by when this one is gone. What comes due is only a reason to look at the st
 """
 
 import heapq
+from collections.abc import Iterable
 from itertools import count
 from typing import NamedTuple
 
@@ -49,6 +50,10 @@ class Deadlines:
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._watches
 
+    def jobs(self) -> Iterable[str]:
+        """The jobs that are watched."""
+        return self._watches.keys()
+
     def add(
         self,
         job_id: str,
@@ -69,17 +74,25 @@ class Deadlines:
         """The job ended: nothing of it comes due any more."""
         self._watches.pop(job_id, None)
 
+    def pending(self) -> list[Watched]:
+        """All that is to come."""
+        return [watched for watched in self._heap if self._counts(watched)]
+
     def due(self) -> list[Watched]:
         """Take out what is due now."""
         now_ms = self._clock()
         found: list[Watched] = []
         while self._heap and self._heap[0].due_ms <= now_ms:
             watched = heapq.heappop(self._heap)
-            watch = self._watches.get(watched.job_id)
-            if watch is None or watch.number != watched.watch:
+            if not self._counts(watched):
                 continue
+            watch = self._watches[watched.job_id]
             watch.left -= 1
             if not watch.left:
                 del self._watches[watched.job_id]
             found.append(watched)
         return found
+
+    def _counts(self, watched: Watched) -> bool:
+        watch = self._watches.get(watched.job_id)
+        return watch is not None and watch.number == watched.watch

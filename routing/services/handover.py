@@ -2,6 +2,7 @@
 
 from routing.domain.outcome import Envelope, EnvelopeKind
 from routing.services.delivery import Delivery
+from routing.services.losses import Losses
 from routing.services.retries import Retries
 from routing.services.sessions import Session, Sessions
 
@@ -10,9 +11,16 @@ class Handover:
     """Both ends of a session's move."""
 
     def __init__(
-        self, sessions: Sessions, retries: Retries, delivery: Delivery, *, instance_id: str
+        self,
+        sessions: Sessions,
+        retries: Retries,
+        losses: Losses,
+        delivery: Delivery,
+        *,
+        instance_id: str,
     ) -> None:
         self._sessions = sessions
+        self._losses = losses
         self._retries = retries
         self._delivery = delivery
         self._instance_id = instance_id
@@ -27,7 +35,10 @@ class Handover:
                 number=session.epoch,
                 sender=self._instance_id,
             )
-            await self._delivery.send(previous_instance, moved)
+            if not await self._delivery.send(previous_instance, moved):
+                # It is gone, and may have left something half done.
+                await self._losses.inherit(session.session_id, grace_ms=self._losses.return_ms)
+                return
         await self._retries.watch_session(session.session_id)
 
     async def _on_moved(self, envelope: Envelope) -> None:

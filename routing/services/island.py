@@ -26,9 +26,9 @@ from registry.services.ports import Clock
 from routing.domain import wire
 from routing.domain.errors import ErrorCode
 from routing.domain.job import JobLimits, JobState
-from routing.domain.outcome import Accepted, Brief, Duplicate, JournalEntry
+from routing.domain.outcome import Accepted, Brief, Duplicate, Fault, JournalEntry, refused_by
 from routing.services.assignment import Assignment
-from routing.services.completion import ending_of
+from routing.services.completion import details_of, ending_of
 from routing.services.deadlines import Deadlines
 from routing.services.intake import RETRY_AFTER_MS, Acknowledged, Refused, labels_of, new_job
 from routing.services.persist import persist
@@ -166,8 +166,26 @@ class Island:
         node_id = node.snapshot.node_id
         if job is None or (job.node_id, job.attempt) != (node_id, message.attempt_id):
             return
+        if not message.success:
+            self.refused(node, job.job_id, job.attempt, wire.fault_of(message))
+            return
         state, body = ending_of(message, fields)
         self._end(job, state, body)
+
+    def refused(self, node: LocalNode, job_id: str, attempt: int, fault: Fault) -> None:
+        """A node gave an attempt up: tried on one that has not, if there is one here."""
+        job, node_id = self._jobs.get(job_id), node.snapshot.node_id
+        if job is None or (job.node_id, job.attempt) != (node_id, attempt):
+            return
+        reason = f"the node said {fault.code}: {fault.message}"[:1000]
+        refused = refused_by(job.history) | {node_id}
+        fitting = self._fitting(job.brief)
+        others = [n for n in fitting if n.snapshot.node_id not in refused]
+        if fault.retryable and others:
+            self._try_again(job, reason, fault)
+        else:
+            message = fault.message or "the node failed without saying why"
+            self._fail(job, JobState.FAILED, ErrorCode.NODE_FAILED, message, fault)
 
     def partial(self, message: wire.AsrPartial, fields: wire.Fields) -> None:
         """Pass a partial result on."""
@@ -265,8 +283,9 @@ class Island:
 
     def _place(self, job: _Job) -> bool:
         """Give the next attempt to a local node with room, else let the job wait."""
-        failed_on = {str(entry["node"]) for entry in job.history}
-        fitting = [n for n in self._fitting(job.brief) if self._has_room(n)]
+        failed_on, refused = {str(entry["node"]) for entry in job.history}, refused_by(job.history)
+        able = self._fitting(job.brief)
+        fitting = [n for n in able if self._has_room(n) and n.snapshot.node_id not in refused]
         fitting.sort(
             key=lambda node: (node.snapshot.node_id in failed_on, self._taken(node) / node.capacity)
         )
@@ -306,9 +325,10 @@ class Island:
                 if not self._place(job):
                     job.due_ms = due_ms
 
-    def _try_again(self, job: _Job, reason: str) -> None:
+    def _try_again(self, job: _Job, reason: str, fault: Fault | None = None) -> None:
         self._let_go(job)
-        job.history.append({"attempt": job.attempt, "node": job.node_id, "reason": reason})
+        said = {"code": fault.code, "message": fault.message} if fault else {}
+        job.history.append({"attempt": job.attempt, "node": job.node_id, "reason": reason} | said)
         job.node_id = ""
         if job.attempt >= self._limits.max_attempts:
             message = f"{job.attempt} attempts failed, the last one because {reason}"
@@ -316,13 +336,23 @@ class Island:
         else:
             self._place(job)
 
-    def _fail(self, job: _Job, state: JobState, code: ErrorCode, message: str) -> None:
+    def _fail(
+        self,
+        job: _Job,
+        state: JobState,
+        code: ErrorCode,
+        message: str,
+        fault: Fault | None = None,
+    ) -> None:
+        details: dict[str, Any] = details_of(fault) if fault else {}
+        if job.history:
+            details["attempts"] = job.history
         body = wire.job_failure(
             code,
             message,
             session_id=job.session.session_id,
             job_id=job.job_id,
-            details={"attempts": job.history} if job.history else None,
+            details=details or None,
         )
         self._end(job, state, body)
 

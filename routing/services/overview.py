@@ -106,11 +106,13 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class AttemptState:
-    """An attempt that failed."""
+    """An attempt that failed; with the node's own words where it was the node that gave it up."""
 
     attempt: int
     node_id: str
     reason: str
+    code: str | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,4 +325,10 @@ def _job(job: StoredJob) -> JobDetail:
 
 
 def _attempt(entry: dict[str, Any]) -> AttemptState:
-    return AttemptState(int(entry["attempt"]), str(entry["node"]), str(entry["reason"]))
+    return AttemptState(
+        int(entry["attempt"]),
+        str(entry["node"]),
+        str(entry["reason"]),
+        entry.get("code"),
+        entry.get("message"),
+    )

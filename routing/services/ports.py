@@ -15,6 +15,7 @@ from routing.domain.outcome import (
     Brief,
     Envelope,
     Exhausted,
+    Fault,
     Finished,
     JournalEntry,
     Reservation,
@@ -72,8 +73,26 @@ class JobStore(Protocol):
     async def start(self, job_id: str, *, attempt: int) -> None: ...
 
     async def fail_attempt(
-        self, job_id: str, *, attempt: int, max_attempts: int, reason: str
-    ) -> Again | Exhausted | Stale: ...
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        max_attempts: int,
+        reason: str,
+        node_id: str = "",
+        fault: Fault | None = None,
+    ) -> Again | Exhausted | Stale:
+        """End an attempt once; repeated for the last one, it is exhausted still.
+
+        With `node_id` only if the attempt is that node's. A `fault` is kept in the history.
+        """
+
+    async def take_back(self, job_id: str, *, attempt: int, node_id: str) -> bool:
+        """Make an attempt current again that its node still works on.
+
+        Only while the next one was given to nobody, and its failure was no word of the node's.
+        True also where it was current all the time.
+        """
 
     async def finish(
         self, job_id: str, *, attempt: int, node_id: str, state: str, body: bytes

@@ -1,7 +1,8 @@
-"""Trying again: when a node leaves, does not answer, or a deadline passes.
+"""Trying again: when a node gives a job up, says no word of it, or a deadline passes.
 
 The failed attempt is fenced off in the store before the next one begins, so its result, should it
-still come, changes nothing.
+still come, changes nothing. A node that gave a job up itself is not asked again; where no other
+node does the pair, the job fails at once. Nodes that failed it otherwise come last.
 """
 
 import asyncio
@@ -9,10 +10,12 @@ import asyncio
 import structlog
 
 from registry.domain.ids import split_job_id
-from registry.services.membership import LocalNode
+from registry.domain.node import NodeStatus
+from registry.services.membership import LocalNode, Membership
+from routing.domain import wire
 from routing.domain.job import TERMINAL, JobLimits, JobState
-from routing.domain.outcome import Again, Exhausted, Stale, StoredJob
-from routing.services.assignment import Assignment
+from routing.domain.outcome import Again, Exhausted, Fault, Stale, StoredJob, refused_by
+from routing.services.assignment import Assignment, Unheard
 from routing.services.completion import Completion
 from routing.services.deadlines import Deadlines, Watched
 from routing.services.persist import persist
@@ -38,8 +41,10 @@ class Retries:
         placement: Placement,
         sessions: Sessions,
         deadlines: Deadlines,
+        membership: Membership,
         *,
         limits: JobLimits,
+        ack_timeout_ms: int,
     ) -> None:
         self._jobs = jobs
         self._slots = slots
@@ -49,7 +54,9 @@ class Retries:
         self._placement = placement
         self._sessions = sessions
         self._deadlines = deadlines
+        self._membership = membership
         self._limits = limits
+        self._ack_timeout_ms = ack_timeout_ms
         self.retried = 0
         assignment.on_undelivered = self.try_again
 
@@ -57,61 +64,87 @@ class Retries:
         self, job_id: str, attempt: int, *, node_id: str, reason: str, timed_out: bool = False
     ) -> None:
         """End an attempt that failed: begin the next one, or fail the job when none is left."""
-        self._assignment.forget(node_id, job_id)
-        outcome, _ = await asyncio.gather(
-            persist(
-                lambda: self._jobs.fail_attempt(
-                    job_id, attempt=attempt, max_attempts=self._limits.max_attempts, reason=reason
-                ),
-                what="fail attempt",
-            ),
-            persist(
-                lambda: self._slots.release(node_id, job_id=job_id, attempt=attempt),
-                what="release",
-            ),
+        await self._fail(
+            job_id,
+            attempt,
+            node_id=node_id,
+            reason=reason,
+            max_attempts=self._limits.max_attempts,
+            timed_out=timed_out,
         )
-        if not isinstance(outcome, Stale):
-            self._placement.note_failure(node_id)
-        if isinstance(outcome, Exhausted):
-            await self._completion.give_up(job_id, timed_out=timed_out, history=outcome.history)
-        elif isinstance(outcome, Again):
-            self.retried += 1
-            log.info("job tried again", job_id=job_id, attempt=outcome.attempt, reason=reason)
-            job = await self._jobs.get(job_id)
-            if job is not None:
-                await self._place(job)
 
-    async def node_joined(self, node: LocalNode, running: set[tuple[str, int]]) -> None:
-        """A node (re)connected: try again what it was given and no longer works on; fill it."""
+    async def refused(self, node: LocalNode, job_id: str, attempt: int, fault: Fault) -> None:
+        """A node of ours gave an attempt up: tried on a node that has not done so, if there is one.
+
+        Of what the node does not hold, by its number, nothing is changed.
+        """
         node_id = node.snapshot.node_id
-        for job_id, attempt in await self._slots.held(node_id):
-            if (job_id, attempt) in running:
-                self._assignment.adopt(node_id, job_id, attempt)
-            else:
-                await self.try_again(
-                    job_id, attempt, node_id=node_id, reason="the node came back without the job"
-                )
-        await self._waiting.fill(node)
-
-    async def node_left(self, node_id: str) -> None:
-        """A node's connection is gone: try again elsewhere what it was given."""
-        held = await persist(lambda: self._slots.held(node_id), what="held slots")
-        await asyncio.gather(
-            *(
-                self.try_again(job_id, attempt, node_id=node_id, reason="the node left")
-                for job_id, attempt in held
-            )
+        job = await persist(lambda: self._jobs.get(job_id), what="refused job")
+        if job is None or (job.attempt, job.node_id) != (attempt, node_id):
+            log.info("news of a job ignored", job_id=job_id, attempt=attempt, why="refused late")
+            await self._let_go(node_id, job_id, attempt)
+            return
+        hopeless = not fault.retryable or not self._others(job, node_id)
+        await self._fail(
+            job_id,
+            attempt,
+            node_id=node_id,
+            reason=f"the node said {fault.code}: {fault.message}"[:1000],
+            max_attempts=attempt if hopeless else self._limits.max_attempts,
+            fault=fault,
+            hopeless=hopeless,
         )
+        await self._membership.record_outcome(node, succeeded=False)
 
-    async def watch_session(self, session_id: str) -> None:
+    def named(self, node_id: str, details: wire.FaultDetails) -> tuple[str, int] | None:
+        """The job and attempt that a node's error is about; None when it is about the node.
+
+        The job it names, if the node holds it; without a name, the only one that it holds.
+        """
+        held = self._assignment.held_by(node_id)
+        if details.job_id is None and len(held) == 1:
+            job_id, only = next(iter(held.items()))
+            return job_id, only.attempt
+        if details.job_id is None or details.job_id not in held:
+            return None
+        return details.job_id, details.attempt_id or held[details.job_id].attempt
+
+    async def unheard(self) -> None:
+        """Give up the attempts that their nodes did not acknowledge in time."""
+        await asyncio.gather(*map(self._unheard, self._assignment.unheard()))
+
+    async def _unheard(self, unheard: Unheard) -> None:
+        node_id, job_id, attempt = unheard.node_id, unheard.job_id, unheard.attempt
+        reason = f"the node did not acknowledge it in {self._ack_timeout_ms} ms"
+        node = self._membership.local(node_id)
+        if node is not None:
+            node.link.send(wire.job_cancel(job_id, reason=reason))
+        await self.try_again(job_id, attempt, node_id=node_id, reason=reason)
+        if node is not None:
+            await self._membership.record_outcome(node, succeeded=False)
+
+    async def watch_session(self, session_id: str) -> list[StoredJob]:
         """A session came to this process: its unfinished jobs are watched here from now on."""
-        for job_id in await self._sessions.open_jobs(session_id):
-            job = await self._jobs.get(job_id)
-            if job is not None and job.state not in TERMINAL:
-                self._watch(job)
-                self._deadlines.add(
-                    job_id, attempt=job.attempt, within_ms=job.remaining_ms, last=True
-                )
+        found = await asyncio.gather(
+            *map(self._jobs.get, await self._sessions.open_jobs(session_id))
+        )
+        jobs = [job for job in found if job is not None and job.state not in TERMINAL]
+        for job in jobs:
+            self._watch(job)
+            self._deadlines.add(
+                job.job_id, attempt=job.attempt, within_ms=job.remaining_ms, last=True
+            )
+        return jobs
+
+    async def place(self, job: StoredJob) -> None:
+        """Give a job's next attempt to a node, else let it wait."""
+        failed_on = frozenset(str(entry["node"]) for entry in job.history)
+        refused = refused_by(job.history)
+        plan = self._placement.plan_for(job.brief, avoid=failed_on)
+        nodes = plan.nodes.without(refused) if plan is not None else None
+        if not nodes or not await self._assignment.place(job, nodes):
+            await self._waiting.put_back(job)
+            await self._waiting.look_again(job.job_id)
 
     async def turn(self) -> None:
         """Act on the deadlines that passed. Raises StoreUnavailable; nothing is forgotten then."""
@@ -160,7 +193,9 @@ class Retries:
             await self._completion.time_out(job.job_id, reason=reason, history=job.history)
             return
         reason = f"the node did not answer in {self._limits.timeout_ms} ms"
-        await self._completion.tell_node(job.node_id, job.job_id, job.attempt, reason=reason)
+        await self._completion.tell_node(
+            job.node_id, job.job_id, job.attempt, reason=reason, failed=True
+        )
         await self.try_again(
             job.job_id, job.attempt, node_id=job.node_id, reason=reason, timed_out=True
         )
@@ -168,12 +203,73 @@ class Retries:
         if now is not None and now.state not in TERMINAL:
             self._watch(now)
 
-    async def _place(self, job: StoredJob) -> None:
-        failed_on = frozenset(str(entry["node"]) for entry in job.history)
-        plan = self._placement.plan_for(job.brief, avoid=failed_on)
-        if plan is None or not await self._assignment.place(job, plan.nodes):
-            await self._waiting.put_back(job)
-            await self._waiting.look_again(job.job_id)
+    async def _fail(
+        self,
+        job_id: str,
+        attempt: int,
+        *,
+        node_id: str,
+        reason: str,
+        max_attempts: int,
+        timed_out: bool = False,
+        fault: Fault | None = None,
+        hopeless: bool = False,
+    ) -> None:
+        outcome, _ = await asyncio.gather(
+            persist(
+                lambda: self._jobs.fail_attempt(
+                    job_id,
+                    attempt=attempt,
+                    max_attempts=max_attempts,
+                    reason=reason,
+                    node_id=node_id,
+                    fault=fault,
+                ),
+                what="fail attempt",
+            ),
+            self._let_go(node_id, job_id, attempt),
+        )
+        if not isinstance(outcome, Stale):
+            self._placement.note_failure(node_id)
+        if isinstance(outcome, Exhausted):
+            await self._completion.give_up(
+                job_id,
+                timed_out=timed_out,
+                history=outcome.history,
+                fault=fault if hopeless else None,
+            )
+        elif isinstance(outcome, Again):
+            self.retried += 1
+            log.info("job tried again", job_id=job_id, attempt=outcome.attempt, reason=reason)
+            await self._begin_next(job_id)
+
+    async def _begin_next(self, job_id: str) -> None:
+        job = await persist(lambda: self._jobs.get(job_id), what="next attempt")
+        if job is None or job.state in TERMINAL:
+            return
+        if not job.remaining_ms:
+            await self._completion.time_out(
+                job_id, reason="its deadline passed", history=job.history
+            )
+            return
+        await persist(lambda: self.place(job), what="place again")
+
+    async def _let_go(self, node_id: str, job_id: str, attempt: int) -> None:
+        if self._assignment.holds(node_id, job_id, attempt):
+            self._assignment.forget(node_id, job_id)
+        await persist(
+            lambda: self._slots.release(node_id, job_id=job_id, attempt=attempt), what="release"
+        )
+
+    def _others(self, job: StoredJob, node_id: str) -> bool:
+        """Whether a node is up that does the pair and has not given this job up itself."""
+        refused = refused_by(job.history) | {node_id}
+        return any(
+            view.snapshot.node_id not in refused
+            and view.snapshot.status in (NodeStatus.READY, NodeStatus.DEGRADED)
+            and self._placement.accepts(view.snapshot.node_id, job.brief)
+            for view in self._membership.views
+        )
 
     def _watch(self, job: StoredJob) -> None:
         queued = job.state == JobState.QUEUED

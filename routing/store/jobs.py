@@ -16,6 +16,7 @@ from routing.domain.outcome import (
     Brief,
     Duplicate,
     Exhausted,
+    Fault,
     Finished,
     SessionClosed,
     Stale,
@@ -127,10 +128,20 @@ class RedisJobStore:
         await self._connection.run(SCRIPTS["start_job"], [self._job(job_id)], [attempt])
 
     async def fail_attempt(
-        self, job_id: str, *, attempt: int, max_attempts: int, reason: str
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        max_attempts: int,
+        reason: str,
+        node_id: str = "",
+        fault: Fault | None = None,
     ) -> Again | Exhausted | Stale:
+        said = (fault.code or "unknown", fault.message) if fault else ("", "")
         reply = await self._connection.run(
-            SCRIPTS["fail_attempt"], [self._job(job_id)], [attempt, max_attempts, reason]
+            SCRIPTS["fail_attempt"],
+            [self._job(job_id)],
+            [attempt, node_id, max_attempts, reason, *said],
         )
         match reply.word:
             case "again":
@@ -139,6 +150,12 @@ class RedisJobStore:
                 return Exhausted(_entries(reply.values[0]))
             case word:
                 return Stale(word)
+
+    async def take_back(self, job_id: str, *, attempt: int, node_id: str) -> bool:
+        reply = await self._connection.run(
+            SCRIPTS["take_back"], [self._job(job_id)], [attempt, node_id]
+        )
+        return reply.word in ("taken", "current")
 
     async def finish(
         self, job_id: str, *, attempt: int, node_id: str, state: str, body: bytes

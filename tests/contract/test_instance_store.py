@@ -48,6 +48,17 @@ async def test_an_instance_that_fell_silent_is_absent_but_not_forgotten(backend:
 
     await backend.outlast(SHORT_MS, silent)
     assert [found.instance_id for found in await store.all_reports()] == ["alive", "silent"]
+    assert await store.absent() == ["silent"]
+
+
+async def test_an_instance_that_left_work_behind_is_absent_at_once(backend: Backend) -> None:
+    store = backend.instances()
+    await store.report(report("one"))
+    await store.report(report("two"))
+    assert await store.absent() == []
+    await store.leave("one", unfinished=True)
+    await store.leave("two")
+    assert await store.absent() == ["one"]
 
 
 async def test_an_instance_that_speaks_again_is_present_again(backend: Backend) -> None:

@@ -10,11 +10,13 @@ from routing.domain.outcome import (
     Brief,
     Duplicate,
     Exhausted,
+    Fault,
     Finished,
     SessionClosed,
     Stale,
     StoredJob,
     TooManyOpen,
+    refused_by,
 )
 from routing.services.ports import JobStore
 from tests.contract.backends import OPEN_LIMIT, SHORT_MS, Backend
@@ -306,6 +308,96 @@ class TestFailing:
         assert [(e["attempt"], e["node"]) for e in outcome.history] == [(1, "n"), (2, "m")]
         job = await stored(jobs)
         assert (job.state, job.attempt, job.history) == ("assigned", 2, outcome.history)
+
+    async def test_the_last_attempt_that_fails_again_is_told_once(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        first = await fail(jobs, attempt=1, max_attempts=1)
+        assert await fail(jobs, attempt=1, max_attempts=1) == first
+        assert len((await stored(jobs)).history) == 1
+
+    async def test_a_nodes_own_words_are_kept(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        fault = Fault("OOM", 'no "room", ä')
+        assert await jobs.fail_attempt(
+            JOB, attempt=1, max_attempts=3, reason="r", node_id="n", fault=fault
+        ) == Again(2)
+        (entry,) = (await stored(jobs)).history
+        assert entry == {
+            "attempt": 1, "node": "n", "reason": "r", "code": "OOM", "message": 'no "room", ä',
+        }  # fmt: skip
+        assert refused_by([entry]) == {"n"}
+
+    async def test_another_nodes_failure_changes_nothing(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        before = await stored(jobs)
+        assert await jobs.fail_attempt(
+            JOB, attempt=1, max_attempts=3, reason="r", node_id="m"
+        ) == Stale("stale")
+        assert await stored(jobs) == before
+
+
+class TestTakingBack:
+    """A node that was given up comes back, and works on its attempt still."""
+
+    async def test_an_attempt_that_nobody_followed_is_current_again(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        await fail(jobs, attempt=1)
+        assert await jobs.take_back(JOB, attempt=1, node_id="n")
+        job = await stored(jobs)
+        assert (job.state, job.attempt, job.node_id, job.history) == ("running", 1, "n", [])
+        assert await finish(jobs, attempt=1, node_id="n") == Finished(1, "one", 1, "n")
+
+    async def test_one_that_was_followed_is_not(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        await fail(jobs, attempt=1)
+        await jobs.assign(JOB, expected=2, attempt=2, node_id="m")
+        before = await stored(jobs)
+        assert not await jobs.take_back(JOB, attempt=1, node_id="n")
+        assert await stored(jobs) == before
+
+    async def test_whoever_would_give_the_next_attempt_comes_too_late(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        await fail(jobs, attempt=1)
+        await jobs.take_back(JOB, attempt=1, node_id="n")
+        assert not await jobs.assign(JOB, expected=2, attempt=2, node_id="m")
+
+    async def test_one_that_was_current_all_the_time_stays_so(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        before = await stored(jobs)
+        assert await jobs.take_back(JOB, attempt=1, node_id="n")
+        assert await stored(jobs) == before
+
+    async def test_it_fails_later_like_any_other(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        await fail(jobs, attempt=1)
+        await jobs.assign(JOB, expected=2, attempt=2, node_id="m")
+        await fail(jobs, attempt=2)
+        await jobs.take_back(JOB, attempt=2, node_id="m")
+        assert await fail(jobs, attempt=2) == Again(3)
+        assert [entry["node"] for entry in (await stored(jobs)).history] == ["n", "m"]
+
+    async def test_the_first_too(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        await fail(jobs, attempt=1)
+        await jobs.take_back(JOB, attempt=1, node_id="n")
+        assert await fail(jobs, attempt=1) == Again(2)
+        assert [entry["attempt"] for entry in (await stored(jobs)).history] == [1]
+
+    async def test_not_by_another_node_nor_what_the_node_gave_up(self, jobs: JobStore) -> None:
+        await accept(jobs)
+        await fail(jobs, attempt=1)
+        assert not await jobs.take_back(JOB, attempt=1, node_id="m")
+        await jobs.assign(JOB, expected=2, attempt=2, node_id="m")
+        await jobs.fail_attempt(
+            JOB, attempt=2, max_attempts=3, reason="r", node_id="m", fault=Fault("OOM", "")
+        )
+        assert not await jobs.take_back(JOB, attempt=2, node_id="m")
+
+    async def test_what_ended_or_never_was_is_not_taken_back(self, jobs: JobStore) -> None:
+        assert not await jobs.take_back(JOB, attempt=1, node_id="n")
+        await accept(jobs)
+        await finish(jobs)
+        assert not await jobs.take_back(JOB, attempt=1, node_id="n")
 
 
 class TestFinishing:

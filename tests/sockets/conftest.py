@@ -12,6 +12,7 @@ from tests.support.cluster import Cluster, Instance
 
 LARGEST_FRAME = 1_000_000
 DEFAULT_LARGEST = 4_000_000
+ACK_TIMEOUT_MS = 700
 _numbers = itertools.count(1)
 
 
@@ -27,7 +28,10 @@ class Instances:
 @pytest.fixture(scope="session")
 def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
     """What the socket tests share; at the end no log may hold a stack."""
-    limit = {"SCHED_MAX_FRAME_BYTES": str(LARGEST_FRAME)}
+    limit = {
+        "SCHED_MAX_FRAME_BYTES": str(LARGEST_FRAME),
+        "SCHED_ACK_TIMEOUT_MS": str(ACK_TIMEOUT_MS),
+    }
     cluster = Cluster(tmp_path_factory.mktemp("sockets"), **limit)
     cluster.start_server()
     try:

@@ -126,7 +126,9 @@ class Instance(Process):
 
     async def ready(self) -> None:
         await eventually(
-            lambda: self.get("/readyz")[0] == 200, within_ms=30_000, what=f"{self.name} to be ready"
+            lambda: self.get("/readyz")[0] == 200,
+            within_ms=120_000,
+            what=f"{self.name} to be ready",
         )
 
 

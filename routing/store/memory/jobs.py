@@ -15,6 +15,7 @@ from routing.domain.outcome import (
     Brief,
     Duplicate,
     Exhausted,
+    Fault,
     Finished,
     SessionClosed,
     Stale,
@@ -136,17 +137,45 @@ class MemoryJobStore:
             self._state.jobs.change(job_id, replace(job, state=JobState.RUNNING))
 
     async def fail_attempt(
-        self, job_id: str, *, attempt: int, max_attempts: int, reason: str
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        max_attempts: int,
+        reason: str,
+        node_id: str = "",
+        fault: Fault | None = None,
     ) -> Again | Exhausted | Stale:
         job = self._unfinished(job_id, attempt=attempt)
         if isinstance(job, Stale):
             return job
+        if node_id not in ("", job.node_id):
+            return Stale("stale")
+        if job.history and job.history[-1]["attempt"] == attempt:
+            return Exhausted(job.history)
         entry = {"attempt": attempt, "node": job.node_id, "reason": reason}
+        if fault is not None:
+            entry |= {"code": fault.code or "unknown", "message": fault.message}
         job = replace(job, history=[*job.history, entry])
         if attempt < max_attempts:
             job = replace(job, state=JobState.QUEUED, attempt=attempt + 1, node_id="")
         self._state.jobs.change(job_id, job)
         return Again(job.attempt) if attempt < max_attempts else Exhausted(job.history)
+
+    async def take_back(self, job_id: str, *, attempt: int, node_id: str) -> bool:
+        job = self._unfinished(job_id, attempt=None)
+        if isinstance(job, Stale):
+            return False
+        if job.state != JobState.QUEUED:
+            return (job.attempt, job.node_id) == (attempt, node_id)
+        *before, last = job.history or [{}]
+        if job.attempt != attempt + 1 or "code" in last:
+            return False
+        if (last.get("attempt"), last.get("node")) != (attempt, node_id):
+            return False
+        job = replace(job, state=JobState.RUNNING, attempt=attempt, node_id=node_id, history=before)
+        self._state.jobs.change(job_id, job)
+        return True
 
     async def finish(
         self, job_id: str, *, attempt: int, node_id: str, state: str, body: bytes

@@ -24,12 +24,18 @@ from registry.domain.errors import StoreUnavailable
 from registry.domain.node import Hardware, Liveness, NodeLoad, NodeSnapshot, NodeStatus
 from registry.services.membership import LocalNode, Membership, Registration
 from registry.services.views import NodeViews
-from registry.store.memory import MemoryLeaseStore, MemoryNodeStore, MemoryServer
+from registry.store.memory import (
+    MemoryInstanceStore,
+    MemoryLeaseStore,
+    MemoryNodeStore,
+    MemoryServer,
+)
 from routing.domain.operators import AlreadySo, AuditRecord, Done, NotFound, Operator, Source
 from routing.domain.outcome import Envelope, EnvelopeKind, Full, Reserved
 from routing.domain.selection import SelectionRules
 from routing.services.actions import Actions, NodeControl
 from routing.services.delivery import Delivery
+from routing.services.draining import Draining
 from routing.services.rehearsal import Rehearsal
 from routing.store.memory import MemoryInboxStore, MemorySlotStore
 from tests.support.waiting import eventually
@@ -78,6 +84,13 @@ class Waiting:
         self.filled.append(node.snapshot.node_id)
 
 
+@dataclass
+class Leaving:
+    """Whether the instance drains."""
+
+    draining: bool = False
+
+
 class Instance:
     """As much of an instance as actions need."""
 
@@ -98,13 +111,29 @@ class Instance:
         self.leases = MemoryLeaseStore(server, ttl_ms=LONG_MS)
         self.slots = MemorySlotStore(server)
         self.waiting = Waiting()
+        self.leaving = Leaving()
+        self.instances = MemoryInstanceStore(server, presence_ttl_ms=LONG_MS)
         self.actions = Actions(
-            self.membership, self.delivery, self.catalog, self.leases, audit, instance_id=name
+            self.membership,
+            self.delivery,
+            self.catalog,
+            self.leases,
+            self.instances,
+            audit,
+            instance_id=name,
         )
         NodeControl(
             self.delivery,
             self.membership,
             self.waiting,  # type: ignore[arg-type]  # only `fill` of it
+            Draining(
+                self.membership,
+                self.slots,  # type: ignore[arg-type]  # not used before a time is over
+                None,  # type: ignore[arg-type]
+                timeout_ms=LONG_MS,
+                clock=server.clock,
+            ),
+            self.leaving,  # type: ignore[arg-type]  # only `draining` of it
             instance_id=name,
         )
 
@@ -239,6 +268,22 @@ async def test_a_drained_node_that_comes_back_is_drained(pair: Pair) -> None:
     assert isinstance(await pair.reserve("s:1"), Full)
 
 
+async def test_commands_that_cross_end_in_what_was_said_last(pair: Pair) -> None:
+    link = Link()
+    await pair.two.register("n", link)
+    await pair.sync()
+    await pair.one.membership.drain("n", draining=True)
+    await pair.one.membership.drain("n", draining=False)
+    resume = CONTROL.replace(b"drain", b"resume")
+    # The words arrive the other way round.
+    await pair.one.inbox.send("two", Envelope(EnvelopeKind.CONTROL, "n", resume))
+    await pair.one.inbox.send("two", Envelope(EnvelopeKind.CONTROL, "n", CONTROL))
+    await pair.two.read_inbox()
+    assert pair.two.status("n") is NodeStatus.READY
+    assert link.commands == ["resume", "resume"]
+    assert isinstance(await pair.reserve("s:1"), Reserved)
+
+
 async def test_a_shutdown_closes_the_slots_of_one_connection(pair: Pair) -> None:
     link = Link()
     node = await pair.two.register("n", link)
@@ -260,6 +305,7 @@ async def test_a_command_follows_a_node_that_moved(pair: Pair) -> None:
     link = Link()
     await pair.two.register("n", link)
     await pair.sync()
+    await pair.two.membership.drain("n", draining=True)
     await pair.two.inbox.send("one", Envelope(EnvelopeKind.CONTROL, "n", CONTROL))
     pair.one.membership._local.clear()  # its old socket is gone
     await pair.one.read_inbox()

@@ -37,7 +37,7 @@ PAYLOAD = b'{"audio":"UklGRg=="}'
 BRIEF = Brief(src="zh", tgt="en", priority=5, tenant="acme", trace_id="t", queue="zh>en")
 HISTORY: list[dict[str, Any]] = [
     {"attempt": 1, "node": "n1", "reason": "the node left"},
-    {"attempt": 2, "node": "n2", "reason": "the node failed", "error": {"code": "OOM"}},
+    {"attempt": 2, "node": "n2", "reason": "the node failed", "code": "OOM", "message": "m"},
 ]
 ALL = LetterFilter()
 
@@ -128,7 +128,7 @@ async def test_the_letter_is_there_before_the_job_has_ended(world: World) -> Non
     assert (letter.kind, letter.job_id, letter.code) == (LetterKind.JOB, JOB, "NODE_FAILED")
     assert letter.history == [
         FailedAttempt(1, "n1", "the node left"),
-        FailedAttempt(2, "n2", "the node failed", {"code": "OOM"}),
+        FailedAttempt(2, "n2", "the node failed", {"code": "OOM", "message": "m"}),
     ]
     assert letter.payload_bytes == len(PAYLOAD)
     assert (letters.held, letters.buried) == (1, 1)

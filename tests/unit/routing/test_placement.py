@@ -13,8 +13,8 @@ from registry.domain.errors import StoreUnavailable
 from registry.domain.node import NodeSnapshot, NodeStatus
 from registry.services.views import FAILURE_MEMORY_MS, NodeViews
 from routing.domain import decision
-from routing.domain.queueing import flow_named, flow_of, queue_of
 from routing.domain.outcome import Brief, Busier, NodeGone, Reservation, Reserved
+from routing.domain.queueing import flow_named, flow_of, queue_of
 from routing.domain.selection import LOOKS, SelectionRules
 from routing.domain.shortlist import Shortlist
 from routing.services.placement import Placement
