@@ -1,10 +1,19 @@
-"""`python -m bench leader|push|sync|outage`."""
+"""`python -m bench VERB`; without one it prints them."""
 
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 
-from bench import leader, outage, push, sync
+from bench import dispatch, leader, outage, push, sync
+
+VERBS: dict[str, ModuleType] = {
+    "dispatch": dispatch,
+    "leader": leader,
+    "push": push,
+    "sync": sync,
+    "outage": outage,
+}
 
 
 def main() -> int:
@@ -13,8 +22,8 @@ def main() -> int:
         prog="python -m bench",
         description="Measure one promise. Starts a server of its own, in a folder of its own.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="leader|push|sync|outage")
-    for name, part in (("leader", leader), ("push", push), ("sync", sync), ("outage", outage)):
+    verbs = parser.add_subparsers(required=True, metavar="|".join(VERBS))
+    for name, part in VERBS.items():
         text = (part.__doc__ or "").strip()
         verb = verbs.add_parser(
             name,
