@@ -6,9 +6,11 @@ from pathlib import Path
 from types import ModuleType
 
 from bench import dispatch, leader, outage, push, sync
+from bench.peers import compare
 
 VERBS: dict[str, ModuleType] = {
     "dispatch": dispatch,
+    "peers": compare,
     "leader": leader,
     "push": push,
     "sync": sync,

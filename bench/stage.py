@@ -5,7 +5,6 @@ Not promised: that a process's share of CPU is exact; the kernel counts it in ti
 
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cluster import Cluster, Instance, Process
@@ -28,24 +27,27 @@ AS_IN_PRODUCTION = {
 """The defaults, in place of the short times that tests use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a process has used so far (`cpu_s`), and holds now (`rss_bytes`)."""
-
-    cpu_s: float
-    rss_bytes: int
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, read from `/proc/PID/stat`."""
+    return parse_cpu_s(Path(f"/proc/{pid}/stat").read_text())
 
 
-def cost_of(pid: int) -> Cost:
-    """Read from `/proc/PID/stat`: fields 14, 15 (user, system ticks) and 24 (pages), proc(5)."""
-    return parse_cost(Path(f"/proc/{pid}/stat").read_text())
-
-
-def parse_cost(stat: str) -> Cost:
+def parse_cpu_s(stat: str) -> float:
+    """Fields 14 and 15 of proc(5): user and system ticks."""
     # The command in parentheses may hold blanks and parentheses; what follows it does not.
     fields = stat.rpartition(") ")[2].split()
-    ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
-    return Cost(ticks / TICKS_S, pages * os.sysconf("SC_PAGE_SIZE"))
+    return (int(fields[11]) + int(fields[12])) / TICKS_S
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory; from `smaps_rollup`, since the kernel only estimates that in `stat`."""
+    return parse_resident_bytes(Path(f"/proc/{pid}/smaps_rollup").read_text())
+
+
+def parse_resident_bytes(rollup: str) -> int:
+    """The line `Rss:`, which is in kB."""
+    (line,) = (line for line in rollup.splitlines() if line.startswith("Rss:"))
+    return int(line.split()[1]) * 1024
 
 
 class MeasuredInstance(Instance):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from bench.stage import ROOT, Cost, cost_of
+from bench.stage import ROOT
 
 LONGEST_ANSWER_BYTES = 64 * 1024 * 1024
 ANSWER_WITHIN_S = 300.0
@@ -40,10 +40,6 @@ class Worker:
         if not line:
             raise WorkerFailed(f"{self._module} ended in {verb}; its stack is above")
         return json.loads(line)
-
-    @property
-    def cost(self) -> Cost:
-        return cost_of(self._process.pid)
 
     async def end(self) -> None:
         if self._process.stdin is not None:

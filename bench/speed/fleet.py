@@ -18,7 +18,7 @@ import uvloop
 from bench.speed.pacing import Alarm, schedule
 from bench.speed.payload import Pair, decode, job_result, session_init, utterance
 from bench.speed.sockets import Socket, connect
-from bench.stage import cost_of
+from bench.stage import cpu_s
 from bench.workers import serve
 from tests.support.agents import heartbeat, registration
 
@@ -268,7 +268,7 @@ class Watch:
 
     def _read(self) -> dict[str, float]:
         groups = self._pids.items()
-        return {name: sum(cost_of(pid).cpu_s for pid in pids) for name, pids in groups}
+        return {name: sum(cpu_s(pid) for pid in pids) for name, pids in groups}
 
 
 async def _few_at_a_time(act: Callable[[int], Awaitable[None]], count: int) -> None:

@@ -7,7 +7,7 @@ from bench.speed.figures import Figures
 from bench.speed.hall import Hall
 from bench.speed.payload import BEATING, HERE
 from bench.speed.sizes import Sizes
-from bench.stage import MeasuredInstance, cost_of
+from bench.stage import MeasuredInstance, resident_bytes
 
 WARM = 50
 """Sockets that are opened first: what a process loads for its first ones is nobody's share."""
@@ -40,9 +40,9 @@ async def memory(hall: Hall, sizes: Sizes, found: Figures) -> None:
 
 async def _grown(pid: int, add: Callable[[int], Awaitable[None]], count: int) -> float:
     await add(WARM)
-    before = cost_of(pid).rss_bytes
+    before = resident_bytes(pid)
     await add(count)
-    return (cost_of(pid).rss_bytes - before) / 1024 / count
+    return (resident_bytes(pid) - before) / 1024 / count
 
 
 async def beats(hall: Hall, sizes: Sizes, found: Figures) -> None:
