@@ -8,7 +8,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .PHONY: help run test test-redis lint check types contracts clean \
-	bench-leader bench-push bench-sync bench-outage
+	bench bench-peers bench-leader bench-push bench-sync bench-outage
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -32,6 +32,12 @@ contracts: .venv/dev.stamp  ## check that imports go down the floors
 	@$(BIN)/lint-imports import-contracts.ini
 
 check: lint types contracts test  ## all of the above
+
+bench: .venv/dev.stamp  ## measure dispatch beside its floors (12 minutes; ARGS=--quick for less, ARGS=--help for parts)
+	@$(BIN)/python -m bench dispatch $(ARGS)
+
+bench-peers: .venv/dev.stamp  ## measure Celery, Dramatiq, taskiq, SAQ, arq and BullMQ for comparison
+	@$(BIN)/python -m bench peers $(ARGS)
 
 bench-leader: .venv/dev.stamp  ## measure how long there is no leader (5 minutes; ARGS="--kills 5" for less)
 	@$(BIN)/python -m bench leader $(ARGS)

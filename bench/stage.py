@@ -7,6 +7,7 @@ import os
 import socket
 from pathlib import Path
 
+from bench.report import say
 from tests.support.cluster import Cluster, Instance, Process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,3 +89,11 @@ async def start_measured(cluster: Cluster, *names: str, **settings: str) -> list
     for instance in started:
         await instance.ready()
     return started
+
+
+def log_stacks(cluster: Cluster) -> None:
+    """Show the first stack that each process logged: figures of a failing process say little."""
+    for process in cluster.processes:
+        at = process.log.find("Traceback")
+        if at >= 0:
+            say(f"{process.name} logged:\n{process.log[max(at - 400, 0) : at + 2500]}")

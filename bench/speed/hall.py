@@ -9,7 +9,13 @@ from pathlib import Path
 
 from bench.report import say
 from bench.speed.payload import Pair
-from bench.stage import EmptyServer, MeasuredInstance, production_cluster, start_measured
+from bench.stage import (
+    EmptyServer,
+    MeasuredInstance,
+    log_stacks,
+    production_cluster,
+    start_measured,
+)
 from bench.workers import Worker, worker
 from registry.store.embedded import EmbeddedServer
 from tests.support.cluster import Cluster
@@ -103,10 +109,7 @@ class Hall:
 
     def _end(self) -> None:
         for cluster in self._all:
-            for process in cluster.processes:
-                if "Traceback" in process.log:
-                    at = process.log.find("Traceback")
-                    say(f"{process.name} logged:\n{process.log[at : at + 2000]}")
+            log_stacks(cluster)
             cluster.end()
         self.server.stop(kill=True)
 
