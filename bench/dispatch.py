@@ -13,9 +13,10 @@ shows the median of the rounds with the least and the greatest.
   cycles     utterance to translation_result, a second, and CPU for each, by 1, 2, 3 instances
   accepts    WebSocket handshakes a second
   decision   choosing among 10, 1,000, 10,000 nodes in 200 pools, in memory
-  memory     resident memory of an idle node, session, and empty consumer (once or twice)
+  memory     resident memory of an idle node, session, and empty consumer (once)
   switches   cycles with metrics scraped or not, with AOF or not
   beats      10,000 nodes beating every 15 s on three instances (once; --quick: 1,000, scaled)
+  profile    only when asked for: which functions of an instance take its CPU, by py-spy
 
 Ratios that need a section which is not run are left out: D / C needs floors and dispatch. Results
 of `make bench-peers`, if there are any, are read from var/bench-peers.json.
@@ -35,6 +36,7 @@ from bench.speed.figures import Figures
 from bench.speed.footprint import beats, memory
 from bench.speed.hall import Hall
 from bench.speed.latency import dispatch, floors, load
+from bench.speed.profile import profile
 from bench.speed.sizes import Sizes, quick, usual
 from bench.stage import ROOT
 
@@ -49,6 +51,7 @@ EACH_ROUND: dict[str, Section] = {
     "decision": decision,
     "switches": switches,
 }
+WHEN_ASKED: dict[str, Section] = {"profile": profile}
 AT_THE_END: dict[str, Section] = {"memory": memory, "beats": beats}
 PEERS = ROOT / "var" / "bench-peers.json"
 
@@ -58,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="how many (5; 3 with --quick)")
     parser.add_argument("--quick", action="store_true", help="two minutes: less of everything")
     parser.add_argument("--only", type=_sections, default=_sections(names), metavar="A,B",
-                        help=f"some of {names}")  # fmt: skip
+                        help=f"some of {names}; or profile")  # fmt: skip
     parser.add_argument("--peers", type=Path, default=PEERS, metavar="FILE",
                         help="results of bench-peers (var/bench-peers.json)")  # fmt: skip
 
@@ -84,7 +87,7 @@ async def measure(folder: Path, sizes: Sizes, only: list[str]) -> Figures:
                 if name in only:
                     say(f"round {number} of {sizes.rounds}: {name}")
                     await section(hall, sizes, found)
-        for name, section in AT_THE_END.items():
+        for name, section in {**AT_THE_END, **WHEN_ASKED}.items():
             if name in only:
                 say(name)
                 await section(hall, sizes, found)
@@ -93,7 +96,7 @@ async def measure(folder: Path, sizes: Sizes, only: list[str]) -> Figures:
 
 def _sections(text: str) -> list[str]:
     chosen = text.split(",")
-    unknown = set(chosen) - EACH_ROUND.keys() - AT_THE_END.keys()
+    unknown = set(chosen) - EACH_ROUND.keys() - AT_THE_END.keys() - WHEN_ASKED.keys()
     if unknown:
         raise argparse.ArgumentTypeError(f"there is no section {', '.join(sorted(unknown))}")
     return chosen
