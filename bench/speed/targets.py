@@ -113,6 +113,7 @@ def _cycles(found: Figures) -> list[Row]:
                     unit=" ms")
                 for part in ("instances", "server", "client")
             ),
+            row(f"client's share of a core, {size} inst.", found.rounds[f"client share {size}"]),
         ]  # fmt: skip
     one = found.by_round(lambda c, e: c / e, "cycles/s 1", "echoes/s")
     three = found.by_round(lambda a, b: a / b, "CPU ms of instances 3", "CPU ms of instances 1")
