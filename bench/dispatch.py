@@ -27,6 +27,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bench.report import finish, plain, say
@@ -59,6 +60,8 @@ PEERS = ROOT / "var" / "bench-peers.json"
 def add_options(parser: argparse.ArgumentParser) -> None:
     names = ",".join([*EACH_ROUND, *AT_THE_END])
     parser.add_argument("--rounds", type=int, help="how many (5; 3 with --quick)")
+    parser.add_argument("--beating", type=int, metavar="N",
+                        help="nodes of beats (10000; 1000 with --quick)")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="two minutes: less of everything")
     parser.add_argument("--only", type=_sections, default=_sections(names), metavar="A,B",
                         help=f"some of {names}; or profile")  # fmt: skip
@@ -68,6 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     sizes = quick(options.rounds or 3) if options.quick else usual(options.rounds or 5)
+    sizes = replace(sizes, beating=options.beating or sizes.beating)
     with tempfile.TemporaryDirectory(prefix="bench-dispatch-") as folder:
         found = asyncio.run(measure(Path(folder), sizes, options.only))
     rows = targets.rows(found, options.peers)
@@ -90,7 +94,11 @@ async def measure(folder: Path, sizes: Sizes, only: list[str]) -> Figures:
         for name, section in {**AT_THE_END, **WHEN_ASKED}.items():
             if name in only:
                 say(name)
-                await section(hall, sizes, found)
+                try:
+                    await section(hall, sizes, found)
+                except (TimeoutError, AssertionError, RuntimeError) as error:
+                    # What the rounds found is not thrown away for it.
+                    found.notes.append(f"{name} failed: {type(error).__name__} {error}")
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from bench.stage import ROOT
 
 LONGEST_ANSWER_BYTES = 64 * 1024 * 1024
-ANSWER_WITHIN_S = 300.0
+ANSWER_WITHIN_S = 120.0
 Verb = Callable[..., Awaitable[Any]]
 
 
@@ -29,13 +29,13 @@ class Worker:
         self._process = process
         self._module = module
 
-    async def ask(self, verb: str, **arguments: Any) -> Any:
-        """Have it done; the worker's answer."""
+    async def ask(self, verb: str, *, within_s: float = ANSWER_WITHIN_S, **arguments: Any) -> Any:
+        """Have it done; the worker's answer. Raises WorkerFailed, or TimeoutError."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise WorkerFailed(f"{self._module} has no pipes")
         stdin.write(json.dumps([verb, arguments]).encode() + b"\n")
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(within_s):
             line = await stdout.readline()
         if not line:
             raise WorkerFailed(f"{self._module} ended in {verb}; its stack is above")

@@ -1,5 +1,6 @@
 """The sections `memory` and `beats`: what nodes and sessions cost that do nothing."""
 
+import time
 from collections.abc import Awaitable, Callable
 
 from bench.report import say
@@ -12,6 +13,7 @@ from bench.stage import MeasuredInstance, resident_bytes
 WARM = 50
 """Sockets that are opened first: what a process loads for its first ones is nobody's share."""
 FULL_BEATING = 10_000
+JOINED_WITHIN_S = 1_200.0
 
 
 async def memory(hall: Hall, sizes: Sizes, found: Figures) -> None:
@@ -53,7 +55,9 @@ async def beats(hall: Hall, sizes: Sizes, found: Figures) -> None:
     idle = await fleet.ask("beats", seconds=sizes.beats_s / 3, pids=pids)
     say(f"{sizes.beating:,} nodes register")
     addresses = [instances[n % 3].node_url for n in range(sizes.beating)]
-    await fleet.ask("join", nodes=addresses, slots=4, name="beating")
+    began = time.monotonic()
+    await fleet.ask("join", nodes=addresses, slots=4, name="beating", within_s=JOINED_WITHIN_S)
+    found.add("nodes joined/s", sizes.beating / (time.monotonic() - began))
     say("they beat")
     busy = await fleet.ask("beats", seconds=sizes.beats_s, pids=pids)
     if busy["closed"]:

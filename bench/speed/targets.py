@@ -185,6 +185,7 @@ def _beats(found: Figures) -> list[Row]:
         row("heartbeats: % of a core, each of 3, as measured", found.rounds["beats measured"],
 ),
         at_most("heartbeats of 10,000 nodes: % of a core, each of 3", found.rounds["beats"], 15),
+        row("nodes that register, three instances", found.rounds["nodes joined/s"], unit="/s"),
         row("heartbeats: client's share of a core", found.rounds["client beats"]),
     ]  # fmt: skip
 
