@@ -62,7 +62,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="how many (5; 3 with --quick)")
     parser.add_argument("--beating", type=int, metavar="N",
                         help="nodes of beats (10000; 1000 with --quick)")  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="two minutes: less of everything")
+    parser.add_argument(
+        "--quick", action="store_true", help="about three minutes: less of everything"
+    )
     parser.add_argument("--only", type=_sections, default=_sections(names), metavar="A,B",
                         help=f"some of {names}; or profile")  # fmt: skip
     parser.add_argument("--peers", type=Path, default=PEERS, metavar="FILE",
