@@ -8,7 +8,8 @@ ARGS ?=
 BIN := .venv/bin
 
 .PHONY: help run test test-redis lint check types contracts clean \
-	bench-leader bench-push bench-sync bench-outage bench-evenness
+	bench bench-peers bench-leader bench-push bench-sync bench-outage bench-evenness \
+	bench-queueing bench-recovery
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,6 +34,12 @@ contracts: .venv/dev.stamp  ## check that imports go down the floors
 
 check: lint types contracts test  ## all of the above
 
+bench: .venv/dev.stamp  ## measure dispatch beside its floors (12 minutes; ARGS=--quick for less, ARGS=--help for parts)
+	@$(BIN)/python -m bench dispatch $(ARGS)
+
+bench-peers: .venv/dev.stamp  ## measure Celery, Dramatiq, taskiq, SAQ, arq and BullMQ for comparison
+	@$(BIN)/python -m bench peers $(ARGS)
+
 bench-leader: .venv/dev.stamp  ## measure how long there is no leader (5 minutes; ARGS="--kills 5" for less)
 	@$(BIN)/python -m bench leader $(ARGS)
 
@@ -47,6 +54,12 @@ bench-outage: .venv/dev.stamp  ## measure work without a leader, and how soon it
 
 bench-evenness: .venv/dev.stamp  ## measure how evenly bursts are spread over equal nodes
 	@$(BIN)/python -m bench evenness $(ARGS)
+
+bench-queueing: .venv/dev.stamp  ## measure freed slots, a flooded tenant's neighbour, and three times the load
+	@$(BIN)/python -m bench queueing $(ARGS)
+
+bench-recovery: .venv/dev.stamp  ## measure how soon work runs again after an instance or a node is lost
+	@$(BIN)/python -m bench recovery $(ARGS)
 
 clean:  ## remove the virtual environment and all data
 	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

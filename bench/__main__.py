@@ -1,10 +1,24 @@
-"""`python -m bench leader|push|sync|outage|evenness|queueing|recovery`."""
+"""`python -m bench VERB`; without one it prints them."""
 
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 
-from bench import evenness, leader, outage, push, queueing, recovery, sync
+from bench import dispatch, evenness, leader, outage, push, queueing, recovery, sync
+from bench.peers import compare
+
+VERBS: dict[str, ModuleType] = {
+    "dispatch": dispatch,
+    "peers": compare,
+    "leader": leader,
+    "push": push,
+    "sync": sync,
+    "outage": outage,
+    "evenness": evenness,
+    "queueing": queueing,
+    "recovery": recovery,
+}
 
 
 def main() -> int:
@@ -13,10 +27,8 @@ def main() -> int:
         prog="python -m bench",
         description="Measure one promise. Starts a server of its own, in a folder of its own.",
     )
-    parts = (leader, push, sync, outage, evenness, queueing, recovery)
-    names = [part.__name__.rpartition(".")[2] for part in parts]
-    verbs = parser.add_subparsers(required=True, metavar="|".join(names))
-    for name, part in zip(names, parts, strict=True):
+    verbs = parser.add_subparsers(required=True, metavar="|".join(VERBS))
+    for name, part in VERBS.items():
         text = (part.__doc__ or "").strip()
         verb = verbs.add_parser(
             name,

@@ -21,10 +21,10 @@ import msgspec
 
 from bench.load import Spec
 from bench.report import Row, at_least, at_most, finish, plain, say
+from bench.stage import ROOT, log_stacks, production_cluster
 from tests.support.cluster import Cluster, Process
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTLE_S = 2.0
 WINDOW_S = 0.5
 BACK = 0.95
@@ -47,18 +47,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace, folder: Path) -> int:
-    cluster = Cluster(
+    cluster = production_cluster(
         folder,
         SCHED_LEADER_CANDIDATE="false",
         SCHED_LEADER_TTL_MS="3000",
         SCHED_LEADER_RENEW_MS="500",
-        SCHED_SNAPSHOT_SYNC_MS="1000",
-        SCHED_POOL_SYNC_MS="10000",
-        SCHED_POOL_CLEANUP_MS="60000",
-        SCHED_HEARTBEAT_MS="15000",
-        SCHED_PRESENCE_TTL_MS="45000",
-        SCHED_OWNER_TTL_MS="45000",
-        PYTHONWARNINGS="ignore",
     )
     cluster.start_server()
     try:
@@ -80,13 +73,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> int:
         await leader.begin()
         outages = [await _lose_redis(options, cluster, load) for _ in range(options.outages)]
         final = await load.end()
-        logs = {p.name: p.log.count("Traceback") for p in cluster.processes if "Traceback" in p.log}
-        if logs:
-            say(f"processes that logged a stack: {logs}")
-            for process in cluster.processes:
-                at = process.log.find("Traceback")
-                if at >= 0:
-                    say(process.log[max(at - 400, 0) : at + 2500])
+        log_stacks(cluster)
     finally:
         cluster.end()
     rows = _rows(options, rates, outages, final)
