@@ -42,7 +42,8 @@ def placement_over(nodes: int) -> Placement:
     index.configure(generation.pools)
     if len(generation.pools) != POOLS:
         raise RuntimeError(f"{len(generation.pools)} pools came of {nodes} nodes")
-    return Placement(index, views, rules=SelectionRules(), chance=Random(1, clock=lambda: 0).random)  # noqa: S311
+    chance = Random(1).random  # noqa: S311
+    return Placement(index, views, rules=SelectionRules(), chance=chance, clock=lambda: 0)
 
 
 def _snapshot(number: int) -> NodeSnapshot:
