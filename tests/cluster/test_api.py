@@ -166,6 +166,7 @@ STATE = {
             "last_seen_ms": int,
             "pool_config_version": int,
             "pool_index_digest": str,
+            "degraded": bool,
         }
     ],
 }

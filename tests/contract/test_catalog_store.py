@@ -192,6 +192,7 @@ class TestNews:
         await catalog.ask("regenerate", by="operator")
         position = await catalog.position()
         await backend.lose_everything()
+        await asyncio.sleep(0.002)  # Entries are numbered by the millisecond, also the first anew.
         reader = asyncio.create_task(catalog.news(position, within_ms=SOON_MS))
         await catalog.ask("step-down", by="operator")
         _, news = await reader
