@@ -12,12 +12,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from registry.domain.ids import job_id, split_job_id
 from routing.domain import labels
 from routing.domain.outcome import Brief, StoredJob
 
 NO_LABELS: Mapping[str, str] = {}
 LABELS = "?"
 """Stands before the labels in a queue's name."""
+
+DIGITS = 18
+"""Of the highest utterance index."""
 
 HIGHEST_WEIGHT = 100
 DEFAULT_WEIGHT = 1
@@ -123,9 +127,13 @@ def _pair(text: str) -> tuple[str, str, str]:
     return src, tgt, wanted
 
 
-def member_of(job_id: str, attempt: int) -> str:
-    """What waits: the attempt that is to be given next, the first if none was yet."""
-    return f"{job_id}|{max(attempt, 1)}"
+def member_of(job: str, attempt: int) -> str:
+    """What waits: the attempt that is to be given next, the first if none was yet.
+
+    Jobs accepted in one millisecond go by this name, so a session's by their index.
+    """
+    session_id, index = split_job_id(job)
+    return f"{session_id}:{index:0{DIGITS}}|{max(attempt, 1)}"
 
 
 def flow_of(brief: Brief, *, failed_on: Iterable[str] = ()) -> Flow:
@@ -148,8 +156,10 @@ def flow_named(name: str) -> Flow:
 
 
 def lease_of(token: str) -> Lease:
-    job_id, attempt, accepted_ms, name = token.split("|", 3)
-    return Lease(job_id, int(attempt), int(accepted_ms), flow_named(name))
+    job, attempt, accepted_ms, name = token.split("|", 3)
+    session_id, _, index = job.rpartition(":")
+    job = job_id(session_id, int(index))
+    return Lease(job, int(attempt), int(accepted_ms), flow_named(name))
 
 
 def check_weight(weight: int, *, tenant: str) -> int:

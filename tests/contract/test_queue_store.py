@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from routing.domain.queueing import Flow, FlowNews, Lease, Pull, QueueFull
+from routing.domain.queueing import Flow, FlowNews, Lease, Pull, QueueFull, member_of
 from routing.services.ports import QueueStore
 from tests.contract.backends import SHORT_MS, Backend
 
@@ -38,7 +38,7 @@ async def put(
 ) -> QueueFull | None:
     return await store.put(
         where or flow(),
-        member=f"{job_id}|1",
+        member=member_of(job_id, 1),
         accepted_ms=THEN_MS - age_ms,
         limit=limit,
         weights=weights,
@@ -94,6 +94,13 @@ class TestOrder:
             await put(store, job_id)
         assert await drain(store) == ["s:1", "s:2", "s:3"]
 
+    async def test_of_one_session_and_the_same_age_the_lower_index_goes_first(
+        self, store: QueueStore
+    ) -> None:
+        for index in (10, 9, 100):
+            await put(store, f"s:{index}")
+        assert await drain(store) == ["s:9", "s:10", "s:100"]
+
     async def test_of_several_queues_the_oldest_job_goes_first(self, store: QueueStore) -> None:
         exact, mixed = flow("de-en"), flow("auto-en", pool="*-en")
         await put(store, "s:1", exact, age_ms=1)
@@ -128,7 +135,7 @@ class TestFairness:
     async def test_a_flood_does_not_delay_a_neighbours_single_job(self, store: QueueStore) -> None:
         flood, single = flow(tenant="flood"), flow(tenant="single")
         for number in range(50):
-            await put(store, f"flood:{number:02}", flood, age_ms=1_000)
+            await put(store, f"flood:{number}", flood, age_ms=1_000)
         await pull(store, flood, single, count=20)
         await put(store, "single:1", single)
         found = (await pull(store, flood, single, count=2)).leases
@@ -159,7 +166,7 @@ class TestFairness:
     async def test_what_a_tenant_got_alone_is_not_held_against_it(self, store: QueueStore) -> None:
         one, other = flow(tenant="one"), flow(tenant="other")
         for number in range(30):
-            await put(store, f"one:{number:02}", one)
+            await put(store, f"one:{number}", one)
         await pull(store, one, other, count=20)
         for number in range(10):
             await put(store, f"other:{number}", other)
@@ -299,7 +306,7 @@ class TestLeases:
 
     async def test_a_lease_says_all_that_is_needed_to_put_it_back(self, store: QueueStore) -> None:
         where = flow("auto-en", pool="*-en", tenant="a|b, \N{SNOWMAN}\n%", avoid="n1,n2")
-        await store.put(where, member="s:x@1:7|3", accepted_ms=THEN_MS)
+        await store.put(where, member=member_of("s:x@1:7", 3), accepted_ms=THEN_MS)
         assert (await pull(store, where)).leases == [Lease("s:x@1:7", 3, THEN_MS, where)]
 
 
@@ -307,20 +314,20 @@ class TestLeaving:
     async def test_a_job_leaves_once(self, store: QueueStore) -> None:
         await put(store, "s:1")
         await put(store, "s:2")
-        assert await store.leave(flow(), member="s:1|1")
-        assert not await store.leave(flow(), member="s:1|1")
+        assert await store.leave(flow(), member=member_of("s:1", 1))
+        assert not await store.leave(flow(), member=member_of("s:1", 1))
         assert await waiting(store) == {flow(): 1}
         assert await drain(store) == ["s:2"]
 
     async def test_leaving_another_flow_changes_nothing(self, store: QueueStore) -> None:
         await put(store, "s:1")
-        assert not await store.leave(flow("fr-en"), member="s:1|1")
-        assert not await store.leave(flow(), member="s:1|2")
+        assert not await store.leave(flow("fr-en"), member=member_of("s:1", 1))
+        assert not await store.leave(flow(), member=member_of("s:1", 2))
         assert await waiting(store) == {flow(): 1}
 
     async def test_who_left_makes_room(self, store: QueueStore) -> None:
         await put(store, "s:1", limit=1)
-        await store.leave(flow(), member="s:1|1")
+        await store.leave(flow(), member=member_of("s:1", 1))
         assert await put(store, "s:2", limit=1) is None
 
     async def test_who_was_pulled_makes_room(self, store: QueueStore) -> None:
@@ -352,7 +359,7 @@ class TestStanding:
         await put(store, "s:2", flow("fr-en"))
         assert await waiting(store) == {flow("de-en"): 1, flow("fr-en"): 1}
         await pull(store)
-        await store.leave(flow("fr-en"), member="s:2|1")
+        await store.leave(flow("fr-en"), member=member_of("s:2", 1))
         assert await waiting(store) == {}
 
     async def test_nothing_waits_after_the_data_is_gone(self, backend: Backend) -> None:
@@ -372,7 +379,7 @@ class TestNews:
         await pull(store)
         await pull(store)
         await put(store, "s:3", flow("fr-en"))
-        await store.leave(flow("fr-en"), member="s:3|1")
+        await store.leave(flow("fr-en"), member=member_of("s:3", 1))
         position, news = await store.news(start, within_ms=1_000)
         assert news == [
             FlowNews(flow(), waits=True),

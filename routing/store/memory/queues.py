@@ -13,6 +13,7 @@ from routing.domain.queueing import (
     Pull,
     QueueFull,
     Standing,
+    lease_of,
     may_queue,
 )
 
@@ -151,8 +152,7 @@ class MemoryQueueStore:
 
     def _head(self, flow: Flow) -> Lease:
         accepted_ms, member = min((at, member) for member, at in self._state.flows[flow].items())
-        job_id, _, attempt = member.rpartition("|")
-        return Lease(job_id, int(attempt), accepted_ms, flow)
+        return lease_of(f"{member}|{accepted_ms}|{flow.name}")
 
     def _rank(self, lease: Lease) -> tuple[int, float, int]:
         flow = lease.flow

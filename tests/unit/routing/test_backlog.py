@@ -7,7 +7,7 @@ from pools.domain.index import PoolIndex
 from registry.domain.errors import StoreUnavailable
 from registry.services.views import NodeViews
 from registry.store.memory import MemoryServer
-from routing.domain.queueing import Flow, Lease, QueueFull
+from routing.domain.queueing import Flow, Lease, QueueFull, member_of
 from routing.domain.selection import SelectionRules
 from routing.services.backlog import FULL_FOR_MS, READ_MS, Backlog
 from routing.services.placement import Placement
@@ -55,7 +55,7 @@ class World:
         self.backlog = Backlog(self.store, self.placement, clock=self.clock)
 
     async def put(self, flow: Flow, job_id: str = "s:1") -> None:
-        await self.store.put(flow, member=f"{job_id}|1", accepted_ms=0)
+        await self.store.put(flow, member=member_of(job_id, 1), accepted_ms=0)
 
     async def pull(self, flow: Flow) -> list[Flow]:
         return (await self.store.pull([flow], weights={}, count=1, lease_ms=5_000)).empty
