@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from registry.services.loops import Loops
 from registry.services.membership import Membership
 from registry.wiring import Registry
 from routing.domain.errors import CloseCode
-from routing.services.access import Access
+from routing.services.access import OPEN, Access, Gate
 from routing.services.actions import Actions, NodeControl
 from routing.services.assignment import Assignment
 from routing.services.completion import Completion
@@ -29,6 +30,8 @@ from routing.services.delivery import Delivery
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.node_credentials import Revoking
+from routing.services.node_keys import RECHECK_MS
 from routing.services.overview import Overview
 from routing.services.persist import persist
 from routing.services.placement import Placement
@@ -52,6 +55,7 @@ PATIENCE_S = 1.0
 TICK_MS = 50
 ISLAND_MS = 100
 SAFETY_NET_MS = 5_000
+SOCKETS_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Routing:
     pools: Pools
     stores: Stores
     access: Access
+    gate: Gate
+    revoking: Revoking
     membership: Membership
     connections: Connections
     delivery: Delivery
@@ -137,6 +143,9 @@ class Routing:
         loops.every("sessions", settings.SCHED_SESSION_RETENTION_MS // 3, self.sessions.touch)
         loops.every("silent nodes", self.registry.report_ms, self._close_silent)
         loops.every("island", ISLAND_MS, self._mind_island)
+        loops.every("silent sockets", SOCKETS_MS, self._sweep_sockets)
+        if self.access.node_auth != OPEN:
+            loops.every("node credentials", RECHECK_MS, self._recheck_credentials)
         loops.again("loop lag", self._measure_lag)
         self.membership.subscribe_loss(self._restore_sessions)
 
@@ -207,6 +216,14 @@ class Routing:
 
     async def _close_silent(self) -> None:
         self.membership.close_silent()
+
+    async def _sweep_sockets(self) -> None:
+        self.gate.sweep(self.registry.clock())
+
+    async def _recheck_credentials(self) -> None:
+        """A database that is away is no reason to say that this instance may take no traffic."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.access.node_keys.recheck()
 
     def _restore_sessions(self) -> None:
         async def restore() -> None:

@@ -8,11 +8,13 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from pools.wiring import Pools, build_pools
-from registry.wiring import RedisGround, Registry, build_registry
+from registry.wiring import RedisGround, Registry, build_registry, wall_ms
+from routing.domain.credentials import session_keys
 from routing.domain.job import JobLimits
+from routing.domain.limits import Limits
 from routing.domain.selection import SelectionRules
 from routing.instance import Routing, Stores
-from routing.services.access import Access
+from routing.services.access import Access, Gate
 from routing.services.actions import Actions, NodeControl
 from routing.services.assignment import Assignment
 from routing.services.completion import Completion
@@ -22,10 +24,13 @@ from routing.services.delivery import Delivery
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.node_credentials import Issuing, Revoking
+from routing.services.node_keys import NodeKeys
 from routing.services.overview import Overview
 from routing.services.placement import Placement
 from routing.services.rehearsal import Rehearsal
 from routing.services.retries import Retries
+from routing.services.session_tokens import SessionTokens
 from routing.services.sessions import Sessions
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
@@ -41,6 +46,7 @@ from routing.store.memory import (
     MemorySessionStore,
     MemorySlotStore,
 )
+from routing.store.node_keys import DjangoNodeCredentials
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
@@ -104,7 +110,14 @@ def build_routing(*, serves: bool = True) -> Routing:
         registry=registry,
         pools=pools,
         stores=stores,
-        access=Access(settings.SCHED_NODE_AUTH, settings.SCHED_SESSION_AUTH),
+        access=Access(
+            settings.SCHED_NODE_AUTH,
+            settings.SCHED_SESSION_AUTH,
+            NodeKeys(DjangoNodeCredentials(), delivery, clock=registry.clock, wall=wall_ms),
+            session_tokens(),
+        ),
+        gate=Gate(socket_limits()),
+        revoking=Revoking(registry.instances, delivery),
         membership=membership,
         connections=Connections(),
         delivery=delivery,
@@ -198,6 +211,60 @@ def _actions(registry: Registry, pools: Pools, delivery: Delivery, *, instance_i
 def operator_tokens() -> Tokens:
     """The credentials of operators' programs; they need no instance."""
     return Tokens(DjangoOperatorTokens(), DjangoAuditLog())
+
+
+def node_credentials() -> Issuing:
+    """Giving out and revoking nodes' credentials in the database; it needs no instance."""
+    return Issuing(DjangoNodeCredentials(), DjangoAuditLog())
+
+
+@asynccontextmanager
+async def build_revoking() -> AsyncIterator[Revoking | None]:
+    """Wire the word to all instances that credentials were revoked; None in mode `off`.
+
+    Raises ImproperlyConfigured where settings are wrong.
+    """
+    if settings.SCHED_REDIS_MODE == "off":
+        yield None
+        return
+    registry = build_registry()
+    try:
+        ground = registry.ground
+        assert isinstance(ground, RedisGround)  # noqa: S101 (only mode `off` has another)
+        me = f"command-{secrets.token_hex(8)}"
+        inbox = RedisInboxStore(ground.connection, ground.keys, instance_id=me)
+        yield Revoking(registry.instances, Delivery(inbox, instance_id=me))
+    finally:
+        await registry.close()
+
+
+def session_tokens() -> SessionTokens:
+    """Sessions' tokens, checked and made; raises ImproperlyConfigured where the keys are wrong."""
+    try:
+        return SessionTokens(session_keys(settings.SCHED_SESSION_KEYS))
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def socket_limits() -> Limits:
+    try:
+        return Limits(
+            session_frame_rate=settings.SCHED_SESSION_FRAME_RATE,
+            node_frame_rate=settings.SCHED_NODE_FRAME_RATE,
+            sockets_per_address=settings.SCHED_SOCKETS_PER_ADDRESS,
+            sockets_per_process=settings.SCHED_SOCKETS_PER_PROCESS,
+            greeting_ms=settings.SCHED_GREETING_MS,
+            session_idle_ms=settings.SCHED_SESSION_IDLE_MS,
+            tenant_in_flight=settings.SCHED_TENANT_IN_FLIGHT,
+        )
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def shut_doors() -> list[str]:
+    """The settings by which no one can open a socket yet."""
+    keyless = settings.SCHED_SESSION_AUTH == "required" and not settings.SCHED_SESSION_KEYS.strip()
+    return ["SCHED_SESSION_KEYS"] if keyless else []
 
 
 def job_limits() -> JobLimits:

@@ -180,3 +180,16 @@ SCHED_STOP_TIMEOUT_MS = _positive("SCHED_STOP_TIMEOUT_MS", 10_000)
 
 SCHED_NODE_AUTH = _choice("SCHED_NODE_AUTH", "required", "required", "open")
 SCHED_SESSION_AUTH = _choice("SCHED_SESSION_AUTH", "required", "required", "open")
+SCHED_SESSION_KEYS = env.str("SCHED_SESSION_KEYS", default="")
+SCHED_SESSION_ORIGINS = env.list("SCHED_SESSION_ORIGINS", default=[])
+
+# Where everyone may come in, on a machine of one's own, nobody is held back by default.
+_guarded = {"node": SCHED_NODE_AUTH == "required", "session": SCHED_SESSION_AUTH == "required"}
+_both = all(_guarded.values())
+SCHED_SESSION_FRAME_RATE = _integer("SCHED_SESSION_FRAME_RATE", 200 if _guarded["session"] else 0)
+SCHED_NODE_FRAME_RATE = _integer("SCHED_NODE_FRAME_RATE", 2_000 if _guarded["node"] else 0)
+SCHED_SOCKETS_PER_ADDRESS = _integer("SCHED_SOCKETS_PER_ADDRESS", 1_000 if _both else 0)
+SCHED_SOCKETS_PER_PROCESS = _integer("SCHED_SOCKETS_PER_PROCESS", 20_000)
+SCHED_TENANT_IN_FLIGHT = _integer("SCHED_TENANT_IN_FLIGHT", 0)
+SCHED_GREETING_MS = _integer("SCHED_GREETING_MS", 10_000)
+SCHED_SESSION_IDLE_MS = _integer("SCHED_SESSION_IDLE_MS", 600_000)

@@ -180,7 +180,10 @@ class Envelope:
 
 
 class EnvelopeKind:
-    """The commands. `subject` is the node or session; `number` the attempt or seq."""
+    """The commands. `subject` is the node or session; `number` the attempt or seq.
+
+    REVOKED: `number` is a node's credential, which is good for nothing from now on.
+    """
 
     ASSIGN = "assign"
     CANCEL = "cancel"
@@ -188,3 +191,4 @@ class EnvelopeKind:
     RESULT = "result"
     PARTIAL = "partial"
     MOVED = "moved"
+    REVOKED = "revoked"

@@ -181,12 +181,12 @@ class Cluster:
     def start_leader(self, name: str, **settings: str) -> Process:
         return self.start_command(name, "run_leader_loop", **settings)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env=self.env,
+            env=self.env | settings,
             capture_output=True,
             text=True,
             timeout=60,
