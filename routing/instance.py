@@ -40,11 +40,13 @@ from routing.services.ports import (
     JobStore,
     QueueStore,
     SessionStore,
+    ShareStore,
     SlotStore,
 )
 from routing.services.rehearsal import Rehearsal
 from routing.services.retries import Retries
 from routing.services.sessions import Sessions
+from routing.services.shares import Shares
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
 from routing.services.waiting import Waiting
@@ -67,6 +69,7 @@ class Stores:
     slots: SlotStore
     queues: QueueStore
     inbox: InboxStore
+    shares: ShareStore
 
 
 @dataclass(slots=True)
@@ -78,6 +81,7 @@ class Routing:
     stores: Stores
     access: Access
     gate: Gate
+    shares: Shares
     revoking: Revoking
     membership: Membership
     connections: Connections

@@ -32,6 +32,7 @@ from routing.services.rehearsal import Rehearsal
 from routing.services.retries import Retries
 from routing.services.session_tokens import SessionTokens
 from routing.services.sessions import Sessions
+from routing.services.shares import Shares
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
 from routing.services.tokens import Tokens
@@ -44,12 +45,14 @@ from routing.store.memory import (
     MemoryJobStore,
     MemoryQueueStore,
     MemorySessionStore,
+    MemoryShareStore,
     MemorySlotStore,
 )
 from routing.store.node_keys import DjangoNodeCredentials
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
+from routing.store.shares import RedisShareStore
 from routing.store.tokens import DjangoOperatorTokens
 
 OPEN_LIMIT = 1_000
@@ -105,6 +108,14 @@ def build_routing(*, serves: bool = True) -> Routing:
     sweeper = Sweeper(
         pools.election, membership, registry.instances, stores.inbox, sessions, retries
     )
+    shares = Shares(
+        stores.shares,
+        limit=socket_limits().tenant_in_flight,
+        life_ms=limits.life_ms,
+        clock=registry.clock,
+        spawn=lambda work: registry.loops.spawn(work, name="tenant's share"),
+    )
+    completion.listeners.append(shares.ended)
     intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
     return Routing(
         registry=registry,
@@ -117,6 +128,7 @@ def build_routing(*, serves: bool = True) -> Routing:
             session_tokens(),
         ),
         gate=Gate(socket_limits()),
+        shares=shares,
         revoking=Revoking(registry.instances, delivery),
         membership=membership,
         connections=Connections(),
@@ -309,6 +321,7 @@ def _stores(registry: Registry, limits: JobLimits) -> Stores:
             RedisSlotStore(*redis),
             RedisQueueStore(*redis),
             RedisInboxStore(*redis, instance_id=me),
+            RedisShareStore(*redis),
         )
     server = ground.server
     return Stores(
@@ -319,4 +332,5 @@ def _stores(registry: Registry, limits: JobLimits) -> Stores:
         MemorySlotStore(server),
         MemoryQueueStore(server),
         MemoryInboxStore(server, instance_id=me),
+        MemoryShareStore(server),
     )

@@ -24,6 +24,7 @@ from routing.consumers.session import SessionConsumer
 from routing.views import PROBES
 from schedsite import urls  # noqa: F401 (now, and not in the first request: it takes a while)
 from schedsite.daphne_fit import fit_daphne
+from schedsite.daphne_flow import bound_daphne
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -71,3 +72,4 @@ async def _live(receive: Receive, send: Send) -> None:
 
 if process.start_with_daphne():
     fit_daphne(max_frame_bytes=process.routing.max_frame_bytes)
+    bound_daphne()

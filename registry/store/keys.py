@@ -31,8 +31,11 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `instances:sessions:{instance:ID}` | set of session ids | removed with the instance | each instance |
 | `streams:{instance:ID}:inbox` | stream, group `scheduler` | removed with the instance | anyone |
 | `streams:{instance:ID}:dlq` | stream: envelopes nobody could act on | capped at 1,000 | the instance |
+| `tenants:open:{tenant:HASH}` | sorted set: job id by expiry; the hash is the tenant's | its longest job | dispatch |
 | `queues:{queue}:...` | see routing | while jobs wait | dispatch |
 """
+
+import hashlib
 
 
 class Keys:
@@ -92,6 +95,11 @@ class Keys:
 
     def instance_dlq(self, instance_id: str) -> str:
         return f"{self._root}:streams:{{instance:{instance_id}}}:dlq"
+
+    def tenant_open(self, tenant: str) -> str:
+        # A tenant may have any name; a hash of it may be part of a key.
+        name = hashlib.blake2b(tenant.encode(), digest_size=12).hexdigest()
+        return f"{self._root}:tenants:open:{{tenant:{name}}}"
 
     def queue(self, pool_name: str) -> str:
         return f"{self._root}:queues:{{queue}}:pool:{pool_name}"

@@ -30,7 +30,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 OUTBOX_FRAMES = 10_000
-"""Frames waiting for one socket; a peer further behind is disconnected, and may resume."""
+OUTBOX_BYTES = 64_000_000
+"""What may wait for one socket; a peer further behind is disconnected, and may resume."""
 
 
 BUSY_RETRY_MS = 1_000
@@ -52,6 +53,7 @@ class SocketConsumer(AsyncConsumer):
         self.scope = scope
         self._asgi_send = send
         self._outgoing: deque[dict[str, Any]] = deque()
+        self._outgoing_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
         if (await receive())["type"] != "websocket.connect":
@@ -95,9 +97,12 @@ class SocketConsumer(AsyncConsumer):
         """Hand a frame to the socket; False when it is closing or too far behind."""
         if self._closing:
             return False
-        if len(self._outgoing) >= OUTBOX_FRAMES:
+        if len(self._outgoing) >= OUTBOX_FRAMES or self._outgoing_bytes > OUTBOX_BYTES:
+            # It would not read them in time; what must arrive is kept elsewhere.
+            self._outgoing.clear()
             self.close(CloseCode.TOO_SLOW, "the peer reads too slowly")
             return False
+        self._outgoing_bytes += len(frame)
         self._put({"type": "websocket.send", "text": frame.decode()})
         return True
 
@@ -212,7 +217,9 @@ class SocketConsumer(AsyncConsumer):
     async def _write(self) -> None:
         try:
             while self._outgoing:
-                await self._asgi_send(self._outgoing.popleft())
+                event = self._outgoing.popleft()
+                await self._asgi_send(event)
+                self._outgoing_bytes -= len(event.get("text", ""))
         except Exception as error:
             # The peer is gone: the receive loop hears of it too.
             log.debug("socket write failed", reason=str(error))

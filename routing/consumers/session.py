@@ -11,9 +11,9 @@ from routing.domain import wire
 from routing.domain.credentials import Presented, SessionGrant
 from routing.domain.errors import CloseCode, ErrorCode, InvalidSession, NotAuthorized
 from routing.domain.limits import Bucket, Limits
-from routing.domain.outcome import ResumeRefused
+from routing.domain.outcome import ResumeRefused, Share
 from routing.instance import Routing
-from routing.services.intake import Acknowledged, Refused
+from routing.services.intake import RETRY_AFTER_MS, Acknowledged, Refused
 from routing.services.sessions import Init, Session
 
 DEFAULT_TENANT = "default"
@@ -176,13 +176,31 @@ class SessionConsumer(SocketConsumer):
         if island.knows(job):
             return Acknowledged(job, "duplicate")
         try:
-            outcome = await self.routing.intake.submit(session, message, fields)
+            outcome = await self._take_in(session, job, message, fields)
         except StoreUnavailable:
             # What came of it in the store, if anything, ends with what the island makes of it.
             island.begin()
             return island.submit(session, message, fields)
         if isinstance(outcome, Acknowledged):
             session.top = max(session.top, message.utterance_index)
+        return outcome
+
+    async def _take_in(
+        self, session: Session, job: str, message: wire.Utterance, fields: wire.Fields
+    ) -> Acknowledged | Refused:
+        """Take an utterance as one of its tenant's, if that may have one more."""
+        limit = self._grant.in_flight if self._grant is not None else None
+        share = await self.routing.shares.hold(session.init.tenant, job, limit=limit)
+        if share is Share.FULL:
+            return Refused(
+                ErrorCode.RATE_LIMITED,
+                "the tenant has as many unfinished utterances as it may have; wait for results",
+                {"retry_after_ms": RETRY_AFTER_MS},
+            )
+        outcome = await self.routing.intake.submit(session, message, fields)
+        taken = isinstance(outcome, Acknowledged) and outcome.status != "duplicate"
+        if share is Share.HELD and not taken:
+            await self.routing.shares.release(job)
         return outcome
 
     async def _cancel(self, session: Session, message: wire.UtteranceCancel) -> None:

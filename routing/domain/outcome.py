@@ -1,6 +1,7 @@
 """What the stores answer: each step's result as a value. Losing a race is one of them."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -60,6 +61,14 @@ class Full:
 @dataclass(frozen=True, slots=True)
 class NodeGone:
     """No living connection owns the node."""
+
+
+class Share(StrEnum):
+    """Whether a tenant's job is counted among its unfinished ones, or is one too many."""
+
+    HELD = "held"
+    ALREADY = "already"
+    FULL = "full"
 
 
 Reservation = Reserved | Full | NodeGone

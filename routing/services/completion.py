@@ -5,6 +5,7 @@ follows (the slot, the session's instance, the node) may be lost and is made goo
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -54,6 +55,7 @@ class Completion:
         self._deadlines = deadlines
         self._instance_id = instance_id
         self.finished = 0
+        self.listeners: list[Callable[[str], None]] = []
         delivery.on(EnvelopeKind.RESULT, self._on_result)
         delivery.on(EnvelopeKind.CANCEL, self._on_cancel)
         delivery.on(EnvelopeKind.PARTIAL, self._on_partial)
@@ -206,6 +208,8 @@ class Completion:
 
     async def _on_result(self, envelope: Envelope) -> None:
         self._deadlines.forget(envelope.job_id)
+        for listener in self.listeners:
+            listener(envelope.job_id)
         if envelope.sender != self._instance_id:
             self._slots.freed_elsewhere(envelope.node_id)
         await self._sessions.deliver(envelope.subject, seq=envelope.number, body=envelope.body)

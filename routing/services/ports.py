@@ -20,6 +20,7 @@ from routing.domain.outcome import (
     Reservation,
     Resumed,
     ResumeRefused,
+    Share,
     Stale,
     StoredJob,
     StoredSession,
@@ -149,6 +150,14 @@ class SlotStore(Protocol):
 
     async def held(self, node_id: str) -> list[tuple[str, int]]:
         """(job id, attempt) of each unexpired reservation."""
+
+
+class ShareStore(Protocol):
+    """Tenants' unfinished jobs, under their tenant's tag."""
+
+    async def hold(self, tenant: str, *, job_id: str, life_ms: int, limit: int) -> Share: ...
+
+    async def release(self, tenant: str, *, job_id: str) -> None: ...
 
 
 class QueueStore(Protocol):

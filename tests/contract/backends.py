@@ -18,7 +18,14 @@ from registry.store.memory import (
     MemoryServer,
 )
 from registry.store.nodes import RedisNodeStore
-from routing.services.ports import InboxStore, JobStore, QueueStore, SessionStore, SlotStore
+from routing.services.ports import (
+    InboxStore,
+    JobStore,
+    QueueStore,
+    SessionStore,
+    ShareStore,
+    SlotStore,
+)
 from routing.store.inbox import RedisInboxStore
 from routing.store.jobs import RedisJobStore
 from routing.store.memory import (
@@ -26,11 +33,13 @@ from routing.store.memory import (
     MemoryJobStore,
     MemoryQueueStore,
     MemorySessionStore,
+    MemoryShareStore,
     MemorySlotStore,
 )
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
+from routing.store.shares import RedisShareStore
 from tests.support.redis_servers import ShardedRedis
 from tests.support.waiting import eventually
 
@@ -57,6 +66,8 @@ class Backend(Protocol):
     def sessions(self, *, retention_ms: int = LONG_MS) -> SessionStore: ...
 
     def slots(self) -> SlotStore: ...
+
+    def shares(self) -> ShareStore: ...
 
     def queues(self) -> QueueStore: ...
 
@@ -106,6 +117,9 @@ class MemoryBackend:
 
     def slots(self) -> SlotStore:
         return MemorySlotStore(self._server)
+
+    def shares(self) -> ShareStore:
+        return MemoryShareStore(self._server)
 
     def queues(self) -> QueueStore:
         return MemoryQueueStore(self._server)
@@ -165,6 +179,9 @@ class RedisBackend:
 
     def slots(self) -> SlotStore:
         return RedisSlotStore(self.connection, self.keys)
+
+    def shares(self) -> ShareStore:
+        return RedisShareStore(self.connection, self.keys)
 
     def queues(self) -> QueueStore:
         return RedisQueueStore(self.connection, self.keys)
