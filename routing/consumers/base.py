@@ -56,6 +56,7 @@ class SocketConsumer(AsyncConsumer):
         self._outgoing_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
+        self._busy = False
         if (await receive())["type"] != "websocket.connect":
             return
         shown = presented(scope["headers"], scope["subprotocols"], scope["query_string"])
@@ -119,6 +120,8 @@ class SocketConsumer(AsyncConsumer):
 
     def silence(self, now_ms: int, limits: Limits) -> str | None:
         """Why the peer has been silent for too long; None when it has not."""
+        if self._busy:
+            return None  # What it said waits for us, and not we for it.
         if self.greeted:
             return self.idle(now_ms, limits)
         if 0 < limits.greeting_ms <= now_ms - self._opened_ms:
@@ -157,7 +160,9 @@ class SocketConsumer(AsyncConsumer):
                 self._refuse_hasty(wait_ms)
                 continue
             data = event.get("text")
+            self._busy = True
             await self._handle(data if data is not None else event["bytes"])
+            self._busy = False
 
     def _refuse_hasty(self, wait_ms: int) -> None:
         """One frame too many: it is not read. Who goes on all the same is put out."""
