@@ -7,7 +7,11 @@ from contextlib import asynccontextmanager
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from pools.store.catalog import SCRIPTS as POOL_SCRIPTS
 from pools.wiring import Pools, build_pools
+from registry.domain.ids import check_identifier
+from registry.store.acl import rights
+from registry.store.nodes import SCRIPTS as NODE_SCRIPTS
 from registry.wiring import RedisGround, Registry, build_registry, wall_ms
 from routing.domain.credentials import session_keys
 from routing.domain.job import JobLimits
@@ -39,7 +43,7 @@ from routing.services.tokens import Tokens
 from routing.services.waiting import Waiting
 from routing.store.audit import DjangoAuditLog
 from routing.store.inbox import RedisInboxStore
-from routing.store.jobs import RedisJobStore
+from routing.store.jobs import SCRIPTS, RedisJobStore
 from routing.store.memory import (
     MemoryInboxStore,
     MemoryJobStore,
@@ -256,6 +260,17 @@ def session_tokens() -> SessionTokens:
         return SessionTokens(session_keys(settings.SCHED_SESSION_KEYS))
     except ValueError as error:
         raise ImproperlyConfigured(str(error)) from None
+
+
+def redis_rights() -> list[str]:
+    """What the scheduler's Redis user must be allowed, as ACL SETUSER takes it."""
+    prefix = check_identifier(settings.SCHED_REDIS_KEY_PREFIX, what="SCHED_REDIS_KEY_PREFIX")
+    scripts = [script for kept in (NODE_SCRIPTS, POOL_SCRIPTS, SCRIPTS) for script in kept.values()]
+    return rights(
+        prefix,
+        (script.source for script in scripts),
+        clustered=settings.SCHED_REDIS_MODE == "cluster",
+    )
 
 
 def socket_limits() -> Limits:
