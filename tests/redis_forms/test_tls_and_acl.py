@@ -88,7 +88,7 @@ async def test_what_the_user_may_not_is_said(tls: TlsRedis) -> None:
         await connection.call("GET", "other:x")
     with pytest.raises(StoreUnavailable, match="permission"):
         await connection.call("FLUSHALL")
-    assert await connection.call("SET", "lingua:x", "1") == b"OK"
+    assert await connection.call("SET", "lingua:v1:x", "1") == b"OK"
     await connection.close()
 
 
