@@ -8,6 +8,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .PHONY: help run test test-redis lint check types contracts clean \
+	fuzz audit licences \
 	bench-leader bench-push bench-sync bench-outage
 
 help:  ## print the verbs
@@ -44,6 +45,15 @@ bench-sync: .venv/dev.stamp  ## measure what following 1,000 and 10,000 nodes co
 
 bench-outage: .venv/dev.stamp  ## measure work without a leader, and how soon it is back after Redis
 	@$(BIN)/python -m bench outage $(ARGS)
+
+fuzz: .venv/dev.stamp  ## send 100,000 broken frames and as many requests as it takes (an hour or so)
+	@FUZZ_EXAMPLES=17000 $(BIN)/python -m pytest tests/sockets/test_random_frames.py tests/sockets/test_random_requests.py
+
+audit: .venv/dev.stamp  ## ask the package index for known weaknesses of what is pinned
+	@$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
+
+licences: .venv/run.stamp  ## print the licences of what is installed to run it
+	@$(BIN)/python -m docs.print_licences
 
 clean:  ## remove the virtual environment and all data
 	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
