@@ -99,8 +99,12 @@ class SocketConsumer(AsyncConsumer):
         if self._closing:
             return False
         if len(self._outgoing) >= OUTBOX_FRAMES or self._outgoing_bytes > OUTBOX_BYTES:
-            # It would not read them in time; what must arrive is kept elsewhere.
+            # It would not read them in time, nor the close behind them; what must arrive is kept
+            # elsewhere.
             self._outgoing.clear()
+            if self._writer is not None:
+                self._writer.cancel()
+                self._writer = None
             self.close(CloseCode.TOO_SLOW, "the peer reads too slowly")
             return False
         self._outgoing_bytes += len(frame)
@@ -231,7 +235,8 @@ class SocketConsumer(AsyncConsumer):
             self._closing = True
             self._outgoing.clear()
         finally:
-            self._writer = None
+            if self._writer is asyncio.current_task():
+                self._writer = None
 
 
 def _address(scope: dict[str, Any]) -> str:
