@@ -68,8 +68,15 @@ class SessionTokens:
 def _grant(claims: dict[str, Any]) -> SessionGrant:
     """Read the claims; what is there and cannot be read allows nothing."""
     tenant = claims["tenant"]
-    if not isinstance(tenant, str) or not 1 <= len(tenant) <= LONGEST_TENANT:
-        raise NotAuthorized(f"'tenant' of a session token is 1 to {LONGEST_TENANT} characters")
+    # Printable: half a surrogate pair, which JSON can name, has no bytes to make a key of.
+    if (
+        not isinstance(tenant, str)
+        or not 1 <= len(tenant) <= LONGEST_TENANT
+        or not tenant.isprintable()
+    ):
+        raise NotAuthorized(
+            f"'tenant' of a session token is 1 to {LONGEST_TENANT} printable characters"
+        )
     if claims["exp"] - time.time() > LONGEST_LIFE_S + LEEWAY_S:
         raise NotAuthorized(f"a session token is good for at most {LONGEST_LIFE_S} s")
     limits = claims.get("limits")
