@@ -9,7 +9,7 @@ BIN := .venv/bin
 
 .PHONY: help run test test-redis lint check types contracts clean \
 	bench bench-peers bench-leader bench-push bench-sync bench-outage bench-evenness \
-	bench-queueing bench-recovery
+	bench-queueing bench-recovery fuzz audit licences
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -60,6 +60,16 @@ bench-queueing: .venv/dev.stamp  ## measure freed slots, a flooded tenant's neig
 
 bench-recovery: .venv/dev.stamp  ## measure how soon work runs again after an instance or a node is lost
 	@$(BIN)/python -m bench recovery $(ARGS)
+
+
+fuzz: .venv/dev.stamp  ## send 100,000 broken frames and as many requests as it takes (an hour or so)
+	@FUZZ_EXAMPLES=17000 $(BIN)/python -m pytest tests/sockets/test_random_frames.py tests/sockets/test_random_requests.py
+
+audit: .venv/dev.stamp  ## ask the package index for known weaknesses of what is pinned
+	@$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
+
+licences: .venv/run.stamp  ## print the licences of what is installed to run it
+	@$(BIN)/python -m docs.print_licences
 
 clean:  ## remove the virtual environment and all data
 	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,12 +1,15 @@
 """Logs: one structured line an event, straight to standard error.
 
-An event is a short phrase, everything else a field. No secret and no payload is ever a field.
+An event is a short phrase, everything else a field. No secret and no payload is ever a field; if
+one is all the same, it is masked.
 """
 
 import logging
 import sys
 
 import structlog
+
+from registry.masking import MaskingFormatter, mask_secrets
 
 
 def configure_logs(level: str) -> None:
@@ -18,6 +21,7 @@ def configure_logs(level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            mask_secrets,
             structlog.processors.LogfmtRenderer(
                 key_order=["timestamp", "level", "event"], drop_missing=True
             ),
@@ -26,6 +30,6 @@ def configure_logs(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler])

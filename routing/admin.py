@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from pools.admin import ReadOnly
+from routing.admin_nodes import NodeCredentialAdmin  # noqa: F401 (importing registers it)
 from routing.domain.operators import Source
 from routing.models import AuditEntry, OperatorToken, Tenant
 

@@ -14,6 +14,9 @@ from routing.wiring import (
     node_patience,
     open_doors,
     selection_rules,
+    session_tokens,
+    shut_doors,
+    socket_limits,
     tenant_weights,
 )
 
@@ -25,6 +28,8 @@ CHECKED: tuple[tuple[str, Callable[[], object]], ...] = (
     ("scheduler.E005", selection_rules),
     ("scheduler.E006", tenant_weights),
     ("scheduler.E007", node_patience),
+    ("scheduler.E008", session_tokens),
+    ("scheduler.E009", socket_limits),
 )
 
 
@@ -38,6 +43,23 @@ def check_settings(app_configs: Any, **options: Any) -> list[checks.CheckMessage
         except (ImproperlyConfigured, InvalidTiming) as error:
             found.append(checks.Error(str(error), id=check_id))
     return found
+
+
+@checks.register("scheduler")
+def check_shut_doors(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """A warning where no session can come in: nothing breaks, so migrations may go on."""
+    return [
+        checks.Warning(
+            f"{setting} is empty, and SCHED_SESSION_AUTH is 'required': no session can connect",
+            hint=(
+                f"set {setting} to KEY_ID:SECRET, with a secret of 32 bytes or more, such as"
+                " `python -c \"import secrets; print('k1:' + secrets.token_urlsafe(48))\"` prints;"
+                " or, within a network that you trust, SCHED_SESSION_AUTH=open"
+            ),
+            id="scheduler.W002",
+        )
+        for setting in shut_doors()
+    ]
 
 
 @checks.register("scheduler", deploy=True)

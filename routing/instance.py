@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from registry.services.loops import Loops
 from registry.services.membership import Membership
 from registry.wiring import Registry
 from routing.domain.errors import CloseCode
-from routing.services.access import Access
+from routing.services.access import OPEN, Access, Gate
 from routing.services.actions import Actions, NodeControl
 from routing.services.assignment import Assignment
 from routing.services.completion import Completion
@@ -34,6 +35,8 @@ from routing.services.island import Island
 from routing.services.leaving import Leaving
 from routing.services.letter_actions import LetterActions
 from routing.services.losses import Losses
+from routing.services.node_credentials import Revoking
+from routing.services.node_keys import RECHECK_MS
 from routing.services.overview import Overview
 from routing.services.persist import persist
 from routing.services.placement import Placement
@@ -43,11 +46,13 @@ from routing.services.ports import (
     JobStore,
     QueueStore,
     SessionStore,
+    ShareStore,
     SlotStore,
 )
 from routing.services.rehearsal import Rehearsal
 from routing.services.retries import Retries
 from routing.services.sessions import Sessions
+from routing.services.shares import Shares
 from routing.services.slotcheck import SlotCheck
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
@@ -62,6 +67,7 @@ ISLAND_MS = 100
 TIDY_MS = 60_000
 SWEEP_LOOK_MS = 1_000
 """How often a process looks whether it is to sweep: whoever begins to lead does at once."""
+SOCKETS_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class Stores:
     queues: QueueStore
     inbox: InboxStore
     letters: DeadLetterStore
+    shares: ShareStore
 
 
 @dataclass(slots=True)
@@ -84,6 +91,9 @@ class Routing:
     pools: Pools
     stores: Stores
     access: Access
+    gate: Gate
+    shares: Shares
+    revoking: Revoking
     membership: Membership
     connections: Connections
     delivery: Delivery
@@ -168,6 +178,9 @@ class Routing:
         loops.every("drains", TICK_MS, self.draining_nodes.turn)
         loops.every("leaving", TICK_MS, self.leaving.turn)
         loops.every("island", ISLAND_MS, self._mind_island)
+        loops.every("silent sockets", SOCKETS_MS, self._sweep_sockets)
+        if self.access.node_auth != OPEN:
+            loops.every("node credentials", RECHECK_MS, self._recheck_credentials)
         loops.again("loop lag", self._measure_lag)
         self.membership.subscribe_loss(self._restore_sessions)
 
@@ -249,6 +262,14 @@ class Routing:
 
     async def _close_silent(self) -> None:
         self.membership.close_silent()
+
+    async def _sweep_sockets(self) -> None:
+        self.gate.sweep(self.registry.clock())
+
+    async def _recheck_credentials(self) -> None:
+        """A database that is away is no reason to say that this instance may take no traffic."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.access.node_keys.recheck()
 
     def _restore_sessions(self) -> None:
         async def restore() -> None:

@@ -58,6 +58,8 @@ class _Figures:
             ("sched_envelopes_sent", "Commands sent to peers.", routing.delivery.crossed),
             ("sched_envelopes_received", "Commands from peers.", routing.delivery.received),
             ("sched_leader_terms", "Times this instance became leader.", self._terms()),
+            ("sched_sockets_refused", "Sockets not let in here.", routing.gate.refused),
+            ("sched_frames_refused", "Frames over their socket's rate.", routing.gate.hasty),
             ("sched_full_syncs", "Times all nodes were read.", routing.membership.full_syncs),
         ):
             yield CounterMetricFamily(name, help_text, value=float(count))

@@ -1,17 +1,21 @@
-"""What the database keeps for operators: what they did, their programs' tokens, and tenants.
+"""What the database keeps of operators, of who may come in, and of tenants.
 
 Not promised: that the audit log can bear witness against whoever may write to the database.
 """
 
 import hashlib
+import re
 import secrets
 from typing import Any, NoReturn
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
 
+from registry.domain.errors import InvalidIdentifier
+from registry.domain.ids import MAX_LENGTH, check_identifier
 from routing.domain.operators import Source
 from routing.domain.queueing import DEFAULT_WEIGHT, HIGHEST_WEIGHT
 
@@ -137,3 +141,79 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+def validate_node_id(value: str) -> None:
+    """Refuse what no node could register under."""
+    try:
+        check_identifier(value, what="node id")
+    except InvalidIdentifier as error:
+        raise ValidationError(str(error)) from None
+
+
+class NodeCredential(models.Model):
+    """A secret by which a node may connect. Only its hash is kept; a node may have several."""
+
+    HEAD = "node_"
+    PREFIX_LENGTH = len(HEAD) + 8
+    _SHAPE = re.compile(r"node_[A-Za-z0-9_-]{43}")
+
+    name = models.CharField(max_length=100, help_text="What has it, for people.")
+    node_id = models.CharField(
+        "node",
+        max_length=MAX_LENGTH,
+        blank=True,
+        db_index=True,
+        validators=[validate_node_id],
+        help_text=(
+            "The id that the node registers under. Empty: any id that has no credential of its own."
+        ),
+    )
+    prefix = models.CharField(
+        max_length=20, db_index=True, help_text="How it begins, to tell it from others."
+    )
+    sha256 = models.CharField(max_length=64, unique=True)
+    issued_by = models.CharField("issued by", max_length=300)
+    created_at = models.DateTimeField("created", default=timezone.now)
+    expires_at = models.DateTimeField("expires", null=True, blank=True)
+    revoked_at = models.DateTimeField("revoked", null=True, blank=True)
+    last_used_at = models.DateTimeField(
+        "last used", null=True, blank=True, help_text="To the minute."
+    )
+
+    class Meta:
+        verbose_name = "node credential"
+        ordering = ["-created_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.node_id or 'any node'}: {self.name} ({self.prefix}\N{HORIZONTAL ELLIPSIS})"
+
+    @classmethod
+    def new(cls, **fields: Any) -> "tuple[NodeCredential, str]":
+        """A credential of 256 random bits, not saved yet, and its secret."""
+        row = cls(**fields)
+        return row, row.draw()
+
+    def draw(self) -> str:
+        """Give this row a new secret; returns it, and keeps what it begins with and its hash."""
+        secret = self.HEAD + secrets.token_urlsafe(32)
+        self.prefix = secret[: self.PREFIX_LENGTH]
+        self.sha256 = self.hash_of(secret)
+        return secret
+
+    @staticmethod
+    def hash_of(secret: str) -> str:
+        """What is kept of it. With so many random bits a slow hash would add nothing."""
+        return hashlib.sha256(secret.encode()).hexdigest()
+
+    @classmethod
+    def looks_like_one(cls, secret: str) -> bool:
+        return cls._SHAPE.fullmatch(secret) is not None
+
+    @classmethod
+    def good(cls) -> "models.QuerySet[NodeCredential]":
+        """Those that are good now."""
+        return cls.objects.filter(
+            models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=timezone.now()),
+            revoked_at__isnull=True,
+        )

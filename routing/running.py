@@ -57,6 +57,17 @@ def ask_letters(
     return _ask(lambda routing: question(routing.letter_actions))
 
 
+def announce_revoked(key_ids: list[int]) -> bool:
+    """Tell every instance that nodes' credentials were revoked, for the same callers.
+
+    False where nobody could be told: instances then find out by themselves, within seconds.
+    """
+    try:
+        return bool(_ask(lambda routing: routing.revoking.announce(key_ids)))
+    except StoreUnavailable:
+        return False
+
+
 def _ask(question: Callable[[Routing], Coroutine[Any, Any, Answer]]) -> Answer | None:
     routing = _running
     if routing is None or routing.loop is None:

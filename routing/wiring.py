@@ -7,14 +7,20 @@ from contextlib import asynccontextmanager
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from pools.store.catalog import SCRIPTS as POOL_SCRIPTS
 from pools.wiring import Pools, build_pools
-from registry.wiring import RedisGround, Registry, build_registry
+from registry.domain.ids import check_identifier
+from registry.store.acl import rights
+from registry.store.nodes import SCRIPTS as NODE_SCRIPTS
+from registry.wiring import RedisGround, Registry, build_registry, wall_ms
+from routing.domain.credentials import session_keys
 from routing.domain.job import JobLimits
+from routing.domain.limits import Limits
 from routing.domain.patience import Patience
 from routing.domain.queueing import parse_weights
 from routing.domain.selection import SelectionRules
 from routing.instance import Routing, Stores
-from routing.services.access import Access
+from routing.services.access import Access, Gate
 from routing.services.actions import Actions, NodeControl
 from routing.services.assignment import Assignment
 from routing.services.backlog import Backlog
@@ -30,12 +36,16 @@ from routing.services.island import Island
 from routing.services.leaving import Leaving
 from routing.services.letter_actions import LetterActions
 from routing.services.losses import Losses
+from routing.services.node_credentials import Issuing, Revoking
+from routing.services.node_keys import NodeKeys
 from routing.services.overview import Overview
 from routing.services.placement import Placement
 from routing.services.rehearsal import Rehearsal
 from routing.services.replays import RemoteReplays, Replays
 from routing.services.retries import Retries
+from routing.services.session_tokens import SessionTokens
 from routing.services.sessions import Sessions
+from routing.services.shares import Shares
 from routing.services.slotcheck import SlotCheck
 from routing.services.slots import Slots
 from routing.services.sweeper import Sweeper
@@ -45,18 +55,21 @@ from routing.services.waiting import Waiting
 from routing.store.audit import DjangoAuditLog
 from routing.store.deadletters import RedisDeadLetterStore
 from routing.store.inbox import RedisInboxStore
-from routing.store.jobs import RedisJobStore
+from routing.store.jobs import SCRIPTS, RedisJobStore
 from routing.store.memory import (
     MemoryDeadLetterStore,
     MemoryInboxStore,
     MemoryJobStore,
     MemoryQueueStore,
     MemorySessionStore,
+    MemoryShareStore,
     MemorySlotStore,
 )
+from routing.store.node_keys import DjangoNodeCredentials
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
+from routing.store.shares import RedisShareStore
 from routing.store.tenants import DjangoTenantStore
 from routing.store.tokens import DjangoOperatorTokens
 
@@ -183,6 +196,14 @@ def build_routing(*, serves: bool = True) -> Routing:
         timeout_ms=patience.drain_timeout_ms,
         clock=registry.clock,
     )
+    shares = Shares(
+        stores.shares,
+        limit=socket_limits().tenant_in_flight,
+        life_ms=limits.life_ms,
+        clock=registry.clock,
+        spawn=lambda work: registry.loops.spawn(work, name="tenant's share"),
+    )
+    completion.listeners.append(shares.ended)
     intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
     replays = Replays(
         stores.letters, stores.jobs, stores.sessions, intake, delivery, instance_id=me
@@ -191,7 +212,15 @@ def build_routing(*, serves: bool = True) -> Routing:
         registry=registry,
         pools=pools,
         stores=stores,
-        access=Access(settings.SCHED_NODE_AUTH, settings.SCHED_SESSION_AUTH),
+        access=Access(
+            settings.SCHED_NODE_AUTH,
+            settings.SCHED_SESSION_AUTH,
+            NodeKeys(DjangoNodeCredentials(), delivery, clock=registry.clock, wall=wall_ms),
+            session_tokens(),
+        ),
+        gate=Gate(socket_limits()),
+        shares=shares,
+        revoking=Revoking(registry.instances, delivery),
         membership=membership,
         connections=connections,
         delivery=delivery,
@@ -326,6 +355,64 @@ def operator_tokens() -> Tokens:
     return Tokens(DjangoOperatorTokens(), DjangoAuditLog())
 
 
+def node_credentials() -> Issuing:
+    """Giving out and revoking nodes' credentials in the database; it needs no instance."""
+    return Issuing(DjangoNodeCredentials(), DjangoAuditLog())
+
+
+@asynccontextmanager
+async def build_revoking() -> AsyncIterator[Revoking | None]:
+    """Wire the word to all instances that credentials were revoked; None in mode `off`.
+
+    Raises ImproperlyConfigured where settings are wrong.
+    """
+    if settings.SCHED_REDIS_MODE == "off":
+        yield None
+        return
+    async with _outside() as (registry, stores, me):
+        yield Revoking(registry.instances, Delivery(stores.inbox, instance_id=me))
+
+
+def session_tokens() -> SessionTokens:
+    """Sessions' tokens, checked and made; raises ImproperlyConfigured where the keys are wrong."""
+    try:
+        return SessionTokens(session_keys(settings.SCHED_SESSION_KEYS))
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def redis_rights() -> list[str]:
+    """What the scheduler's Redis user must be allowed, as ACL SETUSER takes it."""
+    prefix = check_identifier(settings.SCHED_REDIS_KEY_PREFIX, what="SCHED_REDIS_KEY_PREFIX")
+    scripts = [script for kept in (NODE_SCRIPTS, POOL_SCRIPTS, SCRIPTS) for script in kept.values()]
+    return rights(
+        prefix,
+        (script.source for script in scripts),
+        clustered=settings.SCHED_REDIS_MODE == "cluster",
+    )
+
+
+def socket_limits() -> Limits:
+    try:
+        return Limits(
+            session_frame_rate=settings.SCHED_SESSION_FRAME_RATE,
+            node_frame_rate=settings.SCHED_NODE_FRAME_RATE,
+            sockets_per_address=settings.SCHED_SOCKETS_PER_ADDRESS,
+            sockets_per_process=settings.SCHED_SOCKETS_PER_PROCESS,
+            greeting_ms=settings.SCHED_GREETING_MS,
+            session_idle_ms=settings.SCHED_SESSION_IDLE_MS,
+            tenant_in_flight=settings.SCHED_TENANT_IN_FLIGHT,
+        )
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def shut_doors() -> list[str]:
+    """The settings by which no one can open a socket yet."""
+    keyless = settings.SCHED_SESSION_AUTH == "required" and not settings.SCHED_SESSION_KEYS.strip()
+    return ["SCHED_SESSION_KEYS"] if keyless else []
+
+
 def job_limits() -> JobLimits:
     try:
         return JobLimits(
@@ -391,6 +478,7 @@ def _stores(registry: Registry, limits: JobLimits, *, instance_id: str) -> Store
             RedisDeadLetterStore(
                 *redis, instance_id=me, limit=limit, keep_ms=keep_ms, retention_ms=retention_ms
             ),
+            RedisShareStore(*redis),
         )
     server = ground.server
     return Stores(
@@ -404,4 +492,5 @@ def _stores(registry: Registry, limits: JobLimits, *, instance_id: str) -> Store
         MemoryDeadLetterStore(
             server, instance_id=me, limit=limit, keep_ms=keep_ms, retention_ms=retention_ms
         ),
+        MemoryShareStore(server),
     )

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import django
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "schedsite.settings")
@@ -24,6 +25,8 @@ from routing.consumers.session import SessionConsumer
 from routing.views import PROBES
 from schedsite import urls  # noqa: F401 (now, and not in the first request: it takes a while)
 from schedsite.daphne_fit import fit_daphne, use_uvloop
+from schedsite.daphne_flow import bound_daphne
+from schedsite.security import comes_from_our_pages, origin_is_listed
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -31,6 +34,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _django: Any = get_asgi_application()
 _SOCKETS = {"/ws/node": NodeConsumer, "/ws/session": SessionConsumer}
+
+_BY_COOKIE = {"/ws/ops"}
+"""Sockets that a cookie lets in."""
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,13 +54,21 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _serve_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    consumer = _SOCKETS.get(scope["path"].rstrip("/"))
-    if consumer is None:
+    path = scope["path"].rstrip("/")
+    consumer = _SOCKETS.get(path)
+    if consumer is None or not _may_come_from(scope, path):
         # Closed before it was accepted: the client sees its handshake refused.
         await receive()
         await send({"type": "websocket.close"})
         return
     await consumer(process.routing)(scope, receive, send)
+
+
+def _may_come_from(scope: Scope, path: str) -> bool:
+    """Whether a page of this origin may open the socket; clients without one are no browsers."""
+    if path in _BY_COOKIE:
+        return comes_from_our_pages(scope["headers"], settings.CSRF_TRUSTED_ORIGINS)
+    return origin_is_listed(scope["headers"], settings.SCHED_SESSION_ORIGINS)
 
 
 async def _live(receive: Receive, send: Send) -> None:
@@ -73,3 +87,4 @@ if "daphne.server" in sys.modules:
     use_uvloop()
     process.start_with_daphne()
     fit_daphne(max_frame_bytes=process.routing.max_frame_bytes)
+    bound_daphne()

@@ -34,6 +34,15 @@ def fit_daphne(*, max_frame_bytes: int) -> None:
     factory.setProtocolOptions = set_roomier_options
     protocol: Any = WebSocketProtocol
     protocol.serverClose = _server_close
+    fail = protocol._fail_connection
+
+    def fail_once(self: Any, code: int, reason: str) -> None:
+        # The library finds broken UTF-8 twice in one message. At the second breach it drops the
+        # connection, and with it the close that was to tell the peer why.
+        if self.state != protocol.STATE_CLOSING:
+            fail(self, code, reason)
+
+    protocol._fail_connection = fail_once
 
 
 def _server_close(self: WebSocketProtocol, code: int | None = None) -> None:

@@ -84,9 +84,11 @@ INSTALLED_APPS = [
     "registry",
     "pools",
     "routing",
+    "ninja",  # its page of the API has its scripts here, and not elsewhere
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "schedsite.security.security_headers",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -137,8 +139,17 @@ STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns of a missing one.
 WHITENOISE_USE_FINDERS = True
+HTTPS_ONLY = _boolean("HTTPS_ONLY", default=False)
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _boolean("SECURE_COOKIES", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _boolean("SECURE_COOKIES", default=HTTPS_ONLY)
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict" if HTTPS_ONLY else "Lax"
+SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_HSTS_SECONDS = _integer("HSTS_SECONDS", 31_536_000 if HTTPS_ONLY else 0)
+X_FRAME_OPTIONS = "DENY"
+if _boolean("TRUST_FORWARDED_PROTO", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Whether other hosts of the domain are HTTPS only too is not ours to promise.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 LOGGING_CONFIG = None
 configure_logs(_choice("LOG_LEVEL", "INFO", "DEBUG", "INFO", "WARNING", "ERROR"))
@@ -187,3 +198,16 @@ SCHED_STOP_TIMEOUT_MS = _positive("SCHED_STOP_TIMEOUT_MS", 10_000)
 
 SCHED_NODE_AUTH = _choice("SCHED_NODE_AUTH", "required", "required", "open")
 SCHED_SESSION_AUTH = _choice("SCHED_SESSION_AUTH", "required", "required", "open")
+SCHED_SESSION_KEYS = env.str("SCHED_SESSION_KEYS", default="")
+SCHED_SESSION_ORIGINS = env.list("SCHED_SESSION_ORIGINS", default=[])
+
+# Where everyone may come in, on a machine of one's own, nobody is held back by default.
+_guarded = {"node": SCHED_NODE_AUTH == "required", "session": SCHED_SESSION_AUTH == "required"}
+_both = all(_guarded.values())
+SCHED_SESSION_FRAME_RATE = _integer("SCHED_SESSION_FRAME_RATE", 200 if _guarded["session"] else 0)
+SCHED_NODE_FRAME_RATE = _integer("SCHED_NODE_FRAME_RATE", 2_000 if _guarded["node"] else 0)
+SCHED_SOCKETS_PER_ADDRESS = _integer("SCHED_SOCKETS_PER_ADDRESS", 1_000 if _both else 0)
+SCHED_SOCKETS_PER_PROCESS = _integer("SCHED_SOCKETS_PER_PROCESS", 20_000)
+SCHED_TENANT_IN_FLIGHT = _integer("SCHED_TENANT_IN_FLIGHT", 0)
+SCHED_GREETING_MS = _integer("SCHED_GREETING_MS", 10_000)
+SCHED_SESSION_IDLE_MS = _integer("SCHED_SESSION_IDLE_MS", 600_000)

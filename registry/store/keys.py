@@ -35,6 +35,7 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `streams:{instance:ID}:dlq:index` | hash: letter id -> entry id | field removed with the letter | as the stream |
 | `streams:{instance:ID}:dlq:payloads` | hash: letter id -> payload | field removed with the letter | as the stream |
 | `instances:letters` | set of instance ids that have letters, dead ones too | id removed with the last letter of the dead | whoever buries |
+| `tenants:open:{tenant:HASH}` | sorted set: job id by expiry; the hash is the tenant's | its longest job | dispatch |
 | `queues:{queue}:index` | hash: flow -> waiting jobs | while jobs wait | dispatch |
 | `queues:{queue}:pools` | hash: pool -> waiting jobs | while jobs wait | dispatch |
 | `queues:{queue}:flow:FLOW` | sorted set: `job|attempt` by time of acceptance | while jobs wait | dispatch |
@@ -42,6 +43,8 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `queues:{queue}:pulled` | sorted set: pulled jobs by when they are to be back | seconds | dispatch |
 | `queues:{queue}:news` | stream: flows that began to wait, or are empty | capped at 1,000 | dispatch |
 """
+
+import hashlib
 
 
 class Keys:
@@ -118,3 +121,8 @@ class Keys:
 
     def queue_flow(self, flow: str) -> str:
         return f"{self._root}:queues:{{queue}}:flow:{flow}"
+
+    def tenant_open(self, tenant: str) -> str:
+        # A tenant may have any name; a hash of it may be part of a key.
+        name = hashlib.blake2b(tenant.encode(), digest_size=12).hexdigest()
+        return f"{self._root}:tenants:open:{{tenant:{name}}}"

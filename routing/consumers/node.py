@@ -12,7 +12,9 @@ from registry.domain.ownership import Conflict
 from registry.services.membership import LocalNode, Registration
 from routing.consumers.base import SocketConsumer
 from routing.domain import wire
-from routing.domain.errors import ErrorCode, InvalidMessage
+from routing.domain.credentials import NodeGrant, Presented
+from routing.domain.errors import ErrorCode, InvalidMessage, NotAuthorized
+from routing.domain.limits import Limits
 from routing.domain.outcome import Fault
 from routing.instance import Routing
 
@@ -22,12 +24,20 @@ log = structlog.get_logger(__name__)
 class NodeConsumer(SocketConsumer):
     """The socket of one node."""
 
+    GREETING = "node_register"
+
     def __init__(self, routing: Routing) -> None:
         super().__init__(routing)
         self._node: LocalNode | None = None
+        self._grant: NodeGrant | None = None
 
-    def refusal(self) -> str | None:
-        return self.routing.access.refuse_node()
+    async def admit(self, shown: Presented) -> None:
+        self._grant = await self.routing.access.admit_node(shown)
+        if self._grant is not None:
+            self.routing.access.node_keys.attach(self._grant, self)
+
+    def frame_rate(self, limits: Limits) -> int:
+        return limits.node_frame_rate
 
     async def frame(self, data: str | bytes) -> None:
         message, fields = wire.NODE_FRAMES.decode(data)
@@ -72,6 +82,8 @@ class NodeConsumer(SocketConsumer):
                 self.routing.assignment.acknowledged(node, message.job_id, message.attempt_id)
 
     async def closed(self) -> None:
+        if self._grant is not None:
+            self.routing.access.node_keys.detach(self._grant, self)
         node, self._node = self._node, None
         if node is None:
             return
@@ -114,7 +126,8 @@ class NodeConsumer(SocketConsumer):
     async def _register(self, message: wire.NodeRegister) -> None:
         if self.turned_away():
             return
-        node_id = message.node_id or self.routing.new_node_id()
+        own = self._grant.node_id if self._grant is not None else None
+        node_id = message.node_id or own or self.routing.new_node_id()
         if self._node is not None and message.node_id not in (None, self._node.snapshot.node_id):
             self.refuse(
                 ErrorCode.NODE_ID_CONFLICT,
@@ -124,6 +137,7 @@ class NodeConsumer(SocketConsumer):
             return
         if self._node is not None:
             node_id = self._node.snapshot.node_id
+        await self._check_grant(node_id)
         registration = self._registration(message, node_id)
         losses = self.routing.losses
         running = {(job.job_id, job.attempt_id) for job in message.running_jobs or ()}
@@ -139,6 +153,7 @@ class NodeConsumer(SocketConsumer):
             self.refuse(ErrorCode.NODE_ID_CONFLICT, outcome.reason(node_id))
             return
         self._node = outcome
+        self.greeted = True
         self.send(
             wire.node_register_ack(
                 node_id, message="registered", status=outcome.snapshot.status.value
@@ -146,6 +161,14 @@ class NodeConsumer(SocketConsumer):
         )
         self.routing.draining_nodes.follow(outcome)
         await losses.node_joined(outcome, running, before)
+
+    async def _check_grant(self, node_id: str) -> None:
+        grant = self._grant
+        if grant is not None and not await self.routing.access.node_keys.speaks_as(grant, node_id):
+            raise NotAuthorized(
+                f"the credential is {grant.node_id or 'any other node'}'s; it is not good for"
+                f" {node_id[:64]}"
+            )
 
     def _registration(self, message: wire.NodeRegister, node_id: str) -> Registration:
         try:

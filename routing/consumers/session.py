@@ -8,10 +8,12 @@ from registry.domain.errors import InvalidIdentifier, StoreUnavailable
 from registry.domain.ids import check_identifier, job_id
 from routing.consumers.base import SocketConsumer
 from routing.domain import wire
-from routing.domain.errors import CloseCode, ErrorCode, InvalidSession
-from routing.domain.outcome import ResumeRefused
+from routing.domain.credentials import Presented, SessionGrant
+from routing.domain.errors import CloseCode, ErrorCode, InvalidSession, NotAuthorized
+from routing.domain.limits import Bucket, Limits
+from routing.domain.outcome import ResumeRefused, Share
 from routing.instance import Routing
-from routing.services.intake import Acknowledged, Refused
+from routing.services.intake import RETRY_AFTER_MS, Acknowledged, Refused
 from routing.services.sessions import Init, Session
 
 DEFAULT_TENANT = "default"
@@ -20,12 +22,25 @@ DEFAULT_TENANT = "default"
 class SessionConsumer(SocketConsumer):
     """The socket of one session."""
 
+    GREETING = "session_init"
+
     def __init__(self, routing: Routing) -> None:
         super().__init__(routing)
         self._session: Session | None = None
+        self._grant: SessionGrant | None = None
 
-    def refusal(self) -> str | None:
-        return self.routing.access.refuse_session()
+    async def admit(self, shown: Presented) -> None:
+        self._grant = self.routing.access.admit_session(shown)
+        if self._grant is not None and self._grant.rate is not None:
+            self.pace = Bucket(self._grant.rate, self.heard_ms)
+
+    def frame_rate(self, limits: Limits) -> int:
+        return limits.session_frame_rate
+
+    def idle(self, now_ms: int, limits: Limits) -> str | None:
+        if 0 < limits.session_idle_ms <= now_ms - self.heard_ms:
+            return f"no frame within {limits.session_idle_ms} ms"
+        return None
 
     async def frame(self, data: str | bytes) -> None:
         message, fields = wire.SESSION_FRAMES.decode(data)
@@ -58,6 +73,7 @@ class SessionConsumer(SocketConsumer):
             raise InvalidSession(
                 f"this socket holds {self._session.session_id} already; open another one"
             )
+        tenant = self._tenant(message)
         trace_id = message.trace_id or self.routing.new_trace_id()
         if message.resume is not None:
             await self._resume(message.resume, trace_id)
@@ -65,15 +81,28 @@ class SessionConsumer(SocketConsumer):
         init = Init(
             src_lang=message.src_lang,
             tgt_lang=message.tgt_lang,
-            tenant=message.tenant_id or DEFAULT_TENANT,
+            tenant=tenant,
             trace_id=trace_id,
             platform=message.platform,
             client_version=message.client_version,
             node_labels=(message.features and message.features.node_labels) or {},
         )
-        session, token = await self.routing.sessions.open(init, self)
+        session, token = await self.routing.sessions.open(init, self, bound_to=self._bound_to)
         self._session = session
+        self.greeted = True
         self._acknowledge_init(session, trace_id, token, resumed=False)
+
+    @property
+    def _bound_to(self) -> str | None:
+        return self._grant.tenant if self._grant is not None else None
+
+    def _tenant(self, message: wire.SessionInit) -> str:
+        """The token's tenant, which nobody may say otherwise."""
+        if self._grant is None:
+            return message.tenant_id or DEFAULT_TENANT
+        if message.tenant_id not in (None, self._grant.tenant):
+            raise NotAuthorized("tenant_id is not that of the session token")
+        return self._grant.tenant
 
     async def _resume(self, resume: wire.Resume, trace_id: str) -> None:
         try:
@@ -81,7 +110,11 @@ class SessionConsumer(SocketConsumer):
         except InvalidIdentifier as error:
             raise InvalidSession(str(error)) from None
         outcome = await self.routing.sessions.resume(
-            resume.session_id, resume.token, last_seq=resume.last_seq, link=self
+            resume.session_id,
+            resume.token,
+            last_seq=resume.last_seq,
+            link=self,
+            bound_to=self._bound_to,
         )
         if isinstance(outcome, ResumeRefused):
             if outcome.forbidden:
@@ -90,6 +123,7 @@ class SessionConsumer(SocketConsumer):
             raise InvalidSession("the session is closed or was forgotten; start a new one")
         session, previous_instance = outcome
         self._session = session
+        self.greeted = True
         self._acknowledge_init(session, trace_id, resume.token, resumed=True)
         await self.routing.sessions.catch_up(session)
         await self.routing.handover.take_over(session, previous_instance)
@@ -112,7 +146,7 @@ class SessionConsumer(SocketConsumer):
         self, session: Session, message: wire.Utterance, fields: wire.Fields
     ) -> None:
         index = message.utterance_index
-        outcome = await self._submit(session, message, fields)
+        outcome = self._not_allowed(message) or await self._submit(session, message, fields)
         if isinstance(outcome, Refused):
             more: dict[str, Any] = {"details": outcome.details} if outcome.details else {}
             self.refuse(
@@ -130,6 +164,12 @@ class SessionConsumer(SocketConsumer):
             )
         )
 
+    def _not_allowed(self, message: wire.Utterance) -> Refused | None:
+        src, tgt = message.src_lang, message.tgt_lang
+        if self._grant is None or self._grant.allows(src, tgt):
+            return None
+        return Refused(ErrorCode.UNAUTHORIZED, f"the session token does not allow {src} to {tgt}")
+
     async def _submit(
         self, session: Session, message: wire.Utterance, fields: wire.Fields
     ) -> Acknowledged | Refused:
@@ -140,13 +180,31 @@ class SessionConsumer(SocketConsumer):
         if island.knows(job):
             return Acknowledged(job, "duplicate")
         try:
-            outcome = await self.routing.intake.submit(session, message, fields)
+            outcome = await self._take_in(session, job, message, fields)
         except StoreUnavailable:
             # What came of it in the store, if anything, ends with what the island makes of it.
             island.begin()
             return island.submit(session, message, fields)
         if isinstance(outcome, Acknowledged):
             session.top = max(session.top, message.utterance_index)
+        return outcome
+
+    async def _take_in(
+        self, session: Session, job: str, message: wire.Utterance, fields: wire.Fields
+    ) -> Acknowledged | Refused:
+        """Take an utterance as one of its tenant's, if that may have one more."""
+        limit = self._grant.in_flight if self._grant is not None else None
+        share = await self.routing.shares.hold(session.init.tenant, job, limit=limit)
+        if share is Share.FULL:
+            return Refused(
+                ErrorCode.RATE_LIMITED,
+                "the tenant has as many unfinished utterances as it may have; wait for results",
+                {"retry_after_ms": RETRY_AFTER_MS},
+            )
+        outcome = await self.routing.intake.submit(session, message, fields)
+        taken = isinstance(outcome, Acknowledged) and outcome.status != "duplicate"
+        if share is Share.HELD and not taken:
+            await self.routing.shares.release(job)
         return outcome
 
     async def _cancel(self, session: Session, message: wire.UtteranceCancel) -> None:

@@ -1,6 +1,7 @@
 """Every error dispatch raises, and the codes the outside sees.
 
 RoutingError
+├── NotAuthorized         the peer may not do this: answered with an `error` frame, and closed
 └── FrameRefused          a frame that cannot be acted on; answered with an `error` frame
     ├── InvalidMessage    malformed, unknown, or lacking what the contract asks for
     ├── InvalidCapability a registration whose capability fields do not fit the schema
@@ -32,14 +33,20 @@ class CloseCode:
     NORMAL = 1000
     TOO_LARGE = 1009
     GOING_DOWN = 1012
+    TRY_LATER = 1013
     UNAUTHORIZED = 4401
     SILENT = 4408
     REPLACED = 4409
     TOO_SLOW = 4413
+    TOO_MUCH = 4429
 
 
 class RoutingError(Exception):
     """Root of the tree."""
+
+
+class NotAuthorized(RoutingError):
+    """The peer's credentials do not allow this. The text goes back to it; it names no secret."""
 
 
 class FrameRefused(RoutingError):

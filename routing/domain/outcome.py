@@ -1,6 +1,7 @@
 """What the stores answer: each step's result as a value. Losing a race is one of them."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -71,6 +72,14 @@ class Busier:
 @dataclass(frozen=True, slots=True)
 class NodeGone:
     """No living connection owns the node."""
+
+
+class Share(StrEnum):
+    """Whether a tenant's job is counted among its unfinished ones, or is one too many."""
+
+    HELD = "held"
+    ALREADY = "already"
+    FULL = "full"
 
 
 Reservation = Reserved | Full | Busier | NodeGone
@@ -211,7 +220,10 @@ class Envelope:
 
 
 class EnvelopeKind:
-    """The commands. `subject` is the node, session or dead letter; `number` the attempt or seq."""
+    """The commands. `subject` is the node, session or dead letter; `number` the attempt or seq.
+
+    REVOKED: `number` is a node's credential, which is good for nothing from now on.
+    """
 
     ASSIGN = "assign"
     CONFIRM = "confirm"  # was this attempt handed to the node? if not, do it now
@@ -224,3 +236,4 @@ class EnvelopeKind:
     PARTIAL = "partial"
     MOVED = "moved"
     REPLAY = "replay"
+    REVOKED = "revoked"

@@ -241,6 +241,11 @@ class FrameDecoder:
             for message in messages
         }
 
+    @property
+    def tags(self) -> list[str]:
+        """The types of frames that are known here."""
+        return list(self._decoders)
+
     def decode(self, data: str | bytes) -> Frame:
         """Decode one frame; raises InvalidMessage with a sentence for its sender."""
         try:

@@ -5,6 +5,7 @@ follows (the slot, the session's instance, the node) may be lost and is made goo
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -57,6 +58,7 @@ class Completion:
         self._letters = letters
         self._instance_id = instance_id
         self.finished = 0
+        self.listeners: list[Callable[[str], None]] = []
         delivery.on(EnvelopeKind.RESULT, self._on_result)
         delivery.on(EnvelopeKind.CANCEL, self._on_cancel)
         delivery.on(EnvelopeKind.FAILED, self._on_failed)
@@ -235,6 +237,8 @@ class Completion:
 
     async def _on_result(self, envelope: Envelope) -> None:
         self._deadlines.forget(envelope.job_id)
+        for listener in self.listeners:
+            listener(envelope.job_id)
         if envelope.sender != self._instance_id:
             self._slots.freed_elsewhere(envelope.node_id)
         await self._sessions.deliver(envelope.subject, seq=envelope.number, body=envelope.body)

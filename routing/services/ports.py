@@ -4,9 +4,10 @@ Every store method may raise `StoreUnavailable`. Redis and memory both implement
 contract suite holds both to the same behaviour.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from routing.domain.credentials import NodeGrant
 from routing.domain.letters import Burial, DeadLetter, Position, ReplayNote
 from routing.domain.operators import AuditRecord
 from routing.domain.outcome import (
@@ -21,6 +22,7 @@ from routing.domain.outcome import (
     Reservation,
     Resumed,
     ResumeRefused,
+    Share,
     Stale,
     StoredJob,
     StoredSession,
@@ -197,6 +199,14 @@ class SlotStore(Protocol):
         """(job id, attempt) of each unexpired reservation."""
 
 
+class ShareStore(Protocol):
+    """Tenants' unfinished jobs, under their tenant's tag."""
+
+    async def hold(self, tenant: str, *, job_id: str, life_ms: int, limit: int) -> Share: ...
+
+    async def release(self, tenant: str, *, job_id: str) -> None: ...
+
+
 class QueueStore(Protocol):
     """Jobs that wait for a slot, by flow."""
 
@@ -321,3 +331,22 @@ class OperatorTokens(Protocol):
 
     async def issue(self, *, user: str, name: str, days: int | None) -> str | None:
         """A new token of a staff user, shown this once; None when there is no such user."""
+
+
+class NodeCredentials(Protocol):
+    """What nodes come in by."""
+
+    async def find(self, secret: str) -> NodeGrant | None:
+        """What a secret is good for; None unless it is good now. Notes that it was used."""
+
+    async def bound(self, node_id: str) -> bool:
+        """Whether the id has a good credential of its own."""
+
+    async def good(self, key_ids: Iterable[int]) -> set[int]:
+        """Those of them that are good now."""
+
+    async def issue(self, *, node_id: str | None, name: str, days: int | None, by: str) -> str:
+        """A new one, shown this once; for any node id where that is None."""
+
+    async def revoke(self, begins_with: str) -> list[tuple[int, str]]:
+        """Revoke those with exactly this prefix; returns id and name of those that were good."""

@@ -91,8 +91,13 @@ class Sessions:
     def connected(self) -> list[Session]:
         return [session for session in self._local.values() if session.link is not None]
 
-    async def open(self, init: Init, link: SessionLink) -> tuple[Session, str]:
-        """Start a new session; returns it with its resume token, which is not kept in clear."""
+    async def open(
+        self, init: Init, link: SessionLink, *, bound_to: str | None = None
+    ) -> tuple[Session, str]:
+        """Start a new session; returns it with its resume token, which is not kept in clear.
+
+        That is good only together with `bound_to`, the tenant of who opened it.
+        """
         token = self._new_token()
         session_id = new_session_id(self._new_token()[:22])
         await asyncio.gather(
@@ -100,24 +105,30 @@ class Sessions:
             self._store.open(
                 session_id,
                 instance_id=self._instance_id,
-                token_hash=_hash(token),
+                token_hash=_hash(token, bound_to),
                 init=msgspec.json.encode(init),
             ),
         )
-        session = Session(session_id, init, _hash(token), epoch=1, sent_seq=0, link=link)
+        session = Session(session_id, init, _hash(token, bound_to), epoch=1, sent_seq=0, link=link)
         self._local[session_id] = session
         log.info("session opened", session_id=session_id, tenant=init.tenant)
         return session, token
 
     async def resume(
-        self, session_id: str, token: str, *, last_seq: int, link: SessionLink
+        self,
+        session_id: str,
+        token: str,
+        *,
+        last_seq: int,
+        link: SessionLink,
+        bound_to: str | None = None,
     ) -> tuple[Session, str] | ResumeRefused:
         """Take a session over for the bearer of its token; the caller then calls `catch_up`.
 
         Returns the session and the instance that held it until now.
         """
         outcome = await self._store.resume(
-            session_id, instance_id=self._instance_id, token_hash=_hash(token)
+            session_id, instance_id=self._instance_id, token_hash=_hash(token, bound_to)
         )
         if isinstance(outcome, ResumeRefused):
             return outcome
@@ -128,7 +139,13 @@ class Sessions:
         init = msgspec.json.decode(outcome.init, type=Init)
         sent_seq = min(last_seq, outcome.seq)
         session = Session(
-            session_id, init, _hash(token), outcome.epoch, sent_seq, link, top=outcome.top
+            session_id,
+            init,
+            _hash(token, bound_to),
+            outcome.epoch,
+            sent_seq,
+            link,
+            top=outcome.top,
         )
         if before is not None:
             session.last_node = before.last_node
@@ -262,5 +279,10 @@ class Sessions:
             session.link.close(4409, "the session was resumed on another socket")
 
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+def _hash(token: str, bound_to: str | None) -> str:
+    """What the store compares: with a tenant in it, only that tenant's token fits.
+
+    So the check is one with the take-over, and costs no look-up before it.
+    """
+    said = token if bound_to is None else f"{token}\0{bound_to}"
+    return hashlib.sha256(said.encode()).hexdigest()

@@ -24,6 +24,7 @@ from routing.services.ports import (
     JobStore,
     QueueStore,
     SessionStore,
+    ShareStore,
     SlotStore,
 )
 from routing.store.deadletters import RedisDeadLetterStore
@@ -35,11 +36,13 @@ from routing.store.memory import (
     MemoryJobStore,
     MemoryQueueStore,
     MemorySessionStore,
+    MemoryShareStore,
     MemorySlotStore,
 )
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
+from routing.store.shares import RedisShareStore
 from tests.support.redis_servers import ShardedRedis
 from tests.support.waiting import eventually
 
@@ -66,6 +69,8 @@ class Backend(Protocol):
     def sessions(self, *, retention_ms: int = LONG_MS) -> SessionStore: ...
 
     def slots(self) -> SlotStore: ...
+
+    def shares(self) -> ShareStore: ...
 
     def queues(self) -> QueueStore: ...
 
@@ -119,6 +124,9 @@ class MemoryBackend:
 
     def slots(self) -> SlotStore:
         return MemorySlotStore(self._server)
+
+    def shares(self) -> ShareStore:
+        return MemoryShareStore(self._server)
 
     def queues(self) -> QueueStore:
         return MemoryQueueStore(self._server)
@@ -189,6 +197,9 @@ class RedisBackend:
 
     def slots(self) -> SlotStore:
         return RedisSlotStore(self.connection, self.keys)
+
+    def shares(self) -> ShareStore:
+        return RedisShareStore(self.connection, self.keys)
 
     def queues(self) -> QueueStore:
         return RedisQueueStore(self.connection, self.keys)

@@ -10,6 +10,7 @@ import pytest
 from tests.support.agents import close_peers
 from tests.support.cluster import Cluster, Instance
 
+SESSION_KEYS = "k2:" + "second-" * 8 + ",k1:" + "first-" * 8
 LARGEST_FRAME = 1_000_000
 DEFAULT_LARGEST = 4_000_000
 ACK_TIMEOUT_MS = 700
@@ -18,11 +19,13 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Instances:
-    """Three instances, each a cluster of its own."""
+    """Instances, each a cluster of its own but for the two that want credentials."""
 
     shared: Instance
     locked: Instance
+    locked_too: Instance
     spare: Instance
+    cluster: Cluster
 
 
 @pytest.fixture(scope="session")
@@ -34,18 +37,24 @@ def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
     }
     cluster = Cluster(tmp_path_factory.mktemp("sockets"), **limit)
     cluster.start_server()
+    locks = {
+        "SCHED_REDIS_KEY_PREFIX": "locked",
+        "SCHED_NODE_AUTH": "required",
+        "SCHED_SESSION_AUTH": "required",
+        "SCHED_SESSION_KEYS": SESSION_KEYS,
+        "DEBUG": "false",
+    }
+    migrated = cluster.run("migrate")
+    assert migrated.returncode == 0, migrated.stderr
     try:
         started = Instances(
             cluster.start_instance("shared", SCHED_REDIS_KEY_PREFIX="shared"),
-            cluster.start_instance(
-                "locked",
-                SCHED_REDIS_KEY_PREFIX="locked",
-                SCHED_NODE_AUTH="required",
-                SCHED_SESSION_AUTH="required",
-            ),
+            cluster.start_instance("locked", **locks),
+            cluster.start_instance("locked-too", **locks),
             cluster.start_instance(
                 "spare", SCHED_REDIS_KEY_PREFIX="spare", SCHED_MAX_FRAME_BYTES=str(DEFAULT_LARGEST)
             ),
+            cluster,
         )
         asyncio.run(all_ready(started))
         yield started
@@ -56,7 +65,7 @@ def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
 
 
 async def all_ready(instances: Instances) -> None:
-    for instance in (instances.shared, instances.locked, instances.spare):
+    for instance in (instances.shared, instances.locked, instances.locked_too, instances.spare):
         await instance.ready()
 
 

@@ -1,6 +1,10 @@
-"""Whatever comes over the sockets, the instance serves on and logs no stack."""
+"""Whatever comes over the sockets, the instance serves on and logs no stack.
+
+`make fuzz` does the same for 100,000 frames and more, others at each run.
+"""
 
 import json
+import os
 import random
 from typing import Any
 
@@ -12,6 +16,9 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.agents import Frame, heartbeat, registration, result
 from tests.support.cluster import Instance
 from tests.support.malformed import MALFORMED
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+"""For a long run; 0: a short one, the same each time."""
 
 NODE, SESSION, JOB = "fuzzed", "$session", "$session:0"
 INIT = {"client_version": "1", "platform": "web", "src_lang": "zz", "tgt_lang": "yy"}
@@ -51,7 +58,9 @@ words = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ["{x}", "*", "\x00", "2.0", "s-1:0", SESSION, JOB, NODE, "en", "\u2028", "x" * 600]
 )
 numbers = (
-    st.integers() | st.sampled_from([0, 1, -1, 2**31, 2**53, 2**63, 2**64, 10**30]) | st.floats()
+    st.integers()
+    | st.sampled_from([0, 1, -1, 2**31, 2**53, 2**63, 2**64, 10**30, 10**400, -(10**4000)])
+    | st.floats()
 )
 values = st.recursive(
     st.none() | st.booleans() | numbers | words,
@@ -90,11 +99,52 @@ def torn(draw: st.DrawFn, side: str) -> str:
     return text[:begin] + draw(words | st.just(text[begin:end] * 2)) + text[end:]
 
 
+@st.composite
+def nested(draw: st.DrawFn, side: str) -> str:
+    """A good frame with one value replaced by a pit of brackets."""
+    frame = dict(draw(st.sampled_from(GOOD[side])))
+    key = draw(st.sampled_from(sorted(frame)))
+    text = json.dumps(frame | {key: "PIT"})
+    depth, (begin, end) = (
+        draw(st.integers(1, 3_000)),
+        draw(st.sampled_from([("[", "]"), ('{"a":', "}")])),
+    )
+    return text.replace('"PIT"', begin * depth + draw(st.sampled_from(["", "1"])) + end * depth)
+
+
+@st.composite
+def numerals(draw: st.DrawFn, side: str) -> str:
+    """A good frame with one value replaced by a number as no language writes it."""
+    frame = dict(draw(st.sampled_from(GOOD[side])))
+    key = draw(st.sampled_from(sorted(frame)))
+    number = draw(
+        st.sampled_from(
+            ["1e999", "-1e999", "1e-999", "0.0e+0", "9" * 5_000, "1" + "0" * 400 + ".5"]
+        )
+    )
+    return json.dumps(frame | {key: "NUMBER"}).replace('"NUMBER"', number)
+
+
+class Raw(bytes):
+    """Bytes to be sent as a text frame, whether they are UTF-8 or not."""
+
+
+@st.composite
+def garbled(draw: st.DrawFn, side: str) -> bytes:
+    """A good frame's bytes with one of them replaced."""
+    text = bytearray(json.dumps(draw(st.sampled_from(GOOD[side]))).encode())
+    text[draw(st.integers(0, len(text) - 1))] = draw(st.integers(0, 255))
+    return Raw(text)
+
+
 def frames(side: str) -> st.SearchStrategy[list[str | bytes]]:
     anything = (
         near_misses(side)
         | near_misses(side)
         | torn(side)
+        | nested(side)
+        | numerals(side)
+        | garbled(side)
         | values.map(json.dumps)
         | st.text(st.characters(codec="utf-8"), max_size=60)
         | st.binary(max_size=30)
@@ -106,8 +156,10 @@ def frames(side: str) -> st.SearchStrategy[list[str | bytes]]:
 def send_all(socket: ClientConnection, frames: list[str | bytes], session_id: str) -> None:
     try:
         for frame in frames:
-            text = frame.replace(SESSION, session_id) if isinstance(frame, str) else frame
-            socket.send(text)
+            if isinstance(frame, str):
+                socket.send(frame.replace(SESSION, session_id))
+            else:
+                socket.send(bytes(frame), text=isinstance(frame, Raw))
     except ConnectionClosed:
         pass
 
@@ -128,14 +180,17 @@ def read_until_answered(socket: ClientConnection) -> None:
         while "the last one" not in json.loads(socket.recv(timeout=10)).get("message", ""):
             pass
     except ConnectionClosed:
-        assert socket.protocol.close_code in (1000, 4409), socket.protocol.close_code
+        assert socket.protocol.close_code in (1000, 1007, 4409), socket.protocol.close_code
 
 
 def test_whatever_comes_the_instance_serves_on_and_logs_no_stack(instance: Instance) -> None:
     seen = len(instance.log)
 
     @settings(
-        max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=EXAMPLES or 300,
+        derandomize=not EXAMPLES,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     @given(frames("node"), frames("session"), st.booleans(), st.integers())
     def run(

@@ -9,6 +9,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 SERVICES = ("asr", "nmt", "tts", "semantic")
 TIMEOUT_S = 15.0
@@ -90,6 +91,8 @@ class Peer:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.credential: str | None = None
+        self.subprotocols: list[str] = []
         self.frames: list[Frame] = []
         self.close_code: int | None = None
         self._came = asyncio.Condition()
@@ -105,7 +108,13 @@ class Peer:
 
     async def open(self) -> None:
         OPENED.append(self)
-        self._socket = await connect(self.url, max_size=None)
+        headers = {"Authorization": f"Bearer {self.credential}"} if self.credential else {}
+        self._socket = await connect(
+            self.url,
+            max_size=None,
+            additional_headers=headers,
+            subprotocols=[Subprotocol(word) for word in self.subprotocols] or None,
+        )
         self._reader = asyncio.create_task(self._read(self._socket))
 
     async def close(self) -> None:
@@ -113,6 +122,11 @@ class Peer:
             await self._socket.close()
         if self._reader is not None:
             await self._reader
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The one that the server chose."""
+        return None if self._socket is None else self._socket.subprotocol
 
     def break_off(self) -> None:
         """Lose the connection without a word."""
@@ -190,6 +204,13 @@ class Node(Peer):
         self._beating: asyncio.Task[None] | None = None
         self.silent = False
 
+    @classmethod
+    def bearing(cls, credential: str, *arguments: Any, **more: Any) -> "Node":
+        """A node that presents a credential."""
+        node = cls(*arguments, **more)
+        node.credential = credential
+        return node
+
     @property
     def jobs(self) -> list[Frame]:
         return [frame for frame in self.frames if frame["type"] == "job_assign"]
@@ -241,6 +262,13 @@ class Session(Peer):
         self.resume_token = ""
         self._more = more
 
+    @classmethod
+    def bearing(cls, credential: str, *arguments: Any, **more: Any) -> "Session":
+        """A session that presents a token."""
+        session = cls(*arguments, **more)
+        session.credential = credential
+        return session
+
     @property
     def last_seq(self) -> int:
         return max((frame["seq"] for frame in self.frames if "seq" in frame), default=0)
@@ -269,6 +297,7 @@ class Session(Peer):
         last_seq = self.last_seq if last_seq is None else last_seq
         resume = {"session_id": self.session_id, "token": self.resume_token, "last_seq": last_seq}
         session = Session(url, self.src_lang, self.tgt_lang, resume=resume)
+        session.credential, session.subprotocols = self.credential, self.subprotocols
         await session.open()
         return session
 
@@ -302,6 +331,15 @@ class Session(Peer):
             raise AssertionError(
                 f"utterance {index} has not ended; frames {self.frames[-5:]}"
             ) from None
+
+    async def answered(self, index: int) -> Frame:
+        """The first word on an utterance: its acknowledgement, or why it was refused."""
+        async with asyncio.timeout(TIMEOUT_S), self._came:
+            await self._came.wait_for(lambda: self._words_on(index))
+        return self._words_on(index)[0]
+
+    def _words_on(self, index: int) -> list[Frame]:
+        return [frame for frame in self.frames if frame.get("utterance_index") == index]
 
     async def translated(self, index: int) -> Frame:
         """The same, which must be a success."""

@@ -61,12 +61,12 @@ class Process:
         return self.log_path.read_text(errors="replace")
 
     @property
-    def alive(self) -> bool:
-        return self._popen.poll() is None
-
-    @property
     def pid(self) -> int:
         return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
 
     def signal(self, number: int) -> None:
         if self.alive:
@@ -187,12 +187,12 @@ class Cluster:
     def start_leader(self, name: str, **settings: str) -> Process:
         return self.start_command(name, "run_leader_loop", **settings)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env=self.env,
+            env=self.env | settings,
             capture_output=True,
             text=True,
             timeout=60,

@@ -8,6 +8,7 @@ from routing.store.memory.inbox import MemoryInboxStore
 from routing.store.memory.jobs import MemoryJobStore
 from routing.store.memory.queues import MemoryQueueStore
 from routing.store.memory.sessions import MemorySessionStore
+from routing.store.memory.shares import MemoryShareStore
 from routing.store.memory.slots import MemorySlotStore
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "MemoryJobStore",
     "MemoryQueueStore",
     "MemorySessionStore",
+    "MemoryShareStore",
     "MemorySlotStore",
 ]
