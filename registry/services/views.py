@@ -136,6 +136,12 @@ class NodeViews:
         if now_ms - view.heard_ms >= HEARD_LATELY_MS:
             view.reserved = load.reserved
 
+    def holds_at_least(self, node_id: str, reserved: int) -> None:
+        """So many slots of the node are in use, whoever reserved them."""
+        view = self._views.get(node_id)
+        if view is not None and view.reserved < reserved:
+            view.reserved = reserved
+
     def _shift_digest(self, by: int) -> None:
         self.digest = (self.digest + by) % 2**DIGEST_BITS
 

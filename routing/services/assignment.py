@@ -197,7 +197,10 @@ class Assignment:
             return
         node = self._membership.local(node_id)
         if node is not None and node.link.send(envelope.body):
-            self._running[node_id][job_id] = Held(attempt, envelope.sender, node.acknowledges)
+            held = self._running[node_id]
+            held[job_id] = Held(attempt, envelope.sender, node.acknowledges)
+            # Reserved by another instance, maybe: here, too, the slot is no longer free.
+            self._membership.views.holds_at_least(node_id, len(held))
             if node.acknowledges:
                 due_ms = self._clock() + self._ack_timeout_ms
                 self._unheard.append(Unheard(due_ms, node_id, job_id, attempt))
