@@ -75,8 +75,9 @@ class Completion:
             what="release",
         )
         # The pull goes first: the next job's frame is not to wait for what this one's end entails.
-        _, finished = await asyncio.gather(
-            self._waiting.free(node, release, held=held),
+        _, _, finished = await asyncio.gather(
+            self._waiting.refill(node, freed=held),
+            release,
             self._finish(
                 message.job_id, attempt=message.attempt_id, node_id=node_id, state=state, body=body
             ),

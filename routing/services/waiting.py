@@ -9,7 +9,7 @@ the lease has run out, any instance puts it back into its place.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from registry.domain.errors import StoreUnavailable
@@ -147,17 +147,17 @@ class Waiting:
         while await self._fill(node, at_most=MOST_AT_ONCE):
             pass
 
-    async def free(self, node: LocalNode, release: Awaitable[None], *, held: bool) -> None:
-        """Free a slot of a node of ours and give it to what waits: asked for in the same turn.
+    async def refill(self, node: LocalNode, *, freed: bool) -> None:
+        """Give a node of ours what waits, while a slot of it is being released in this very turn.
 
-        `held` unless it was free already.
+        `freed` unless the slot was free already.
         """
         node_id = node.snapshot.node_id
-        self._speak_for(node_id, -int(held))
+        self._speak_for(node_id, -int(freed))
         try:
-            leases, _ = await asyncio.gather(self._pull_if_possible(node_id), release)
+            leases = await self._pull_if_possible(node_id)
         finally:
-            self._speak_for(node_id, int(held))
+            self._speak_for(node_id, int(freed))
         await self._give_all(leases, node_id)
         await self.fill(node)
 
