@@ -10,6 +10,7 @@ import sys
 import time
 from random import Random
 
+import uvloop
 from redis.asyncio import Redis
 
 from pools.domain.generation import PoolRules
@@ -115,4 +116,5 @@ def _reader(url: str, key: str, lines: Lines) -> Step:
 
 if __name__ == "__main__":
     configure_logs("INFO")
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), hop=sys.argv[3] == "1"))
+    # On the loop that instances run on.
+    uvloop.run(main(sys.argv[1], int(sys.argv[2]), hop=sys.argv[3] == "1"))

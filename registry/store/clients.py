@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from registry.store.address import Address, Server
-from registry.store.link import Command, Link
+from registry.store.link import Link, Readers
 
 CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 5.0
@@ -46,17 +46,6 @@ def is_demoted(reply: Any) -> bool:
     return isinstance(reply, errors.ResponseError) and (
         "-READONLY " in str(reply) or str(reply).startswith("UNBLOCKED ")
     )
-
-
-async def read(client: "redis.Redis", command: Command) -> Any:
-    """One command without a pipeline, whose end would stand between the reply and its reader."""
-    pool = client.connection_pool
-    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-    try:
-        await connection.send_command(*command)
-        return await connection.read_response()
-    finally:
-        await pool.release(connection)
 
 
 def our_options(reply_timeout_s: float | None) -> dict[str, Any]:
@@ -91,3 +80,8 @@ def make_client(
 def make_link(client: "redis.Redis") -> Link:
     """A shared connection made as the client's are."""
     return Link(client.connection_pool, reply_timeout_s=REPLY_TIMEOUT_S)
+
+
+def make_readers(client: "redis.Redis") -> Readers:
+    """Connections for blocking reads, made as the client's are."""
+    return Readers(lambda: Link(client.connection_pool, reply_timeout_s=None))

@@ -13,7 +13,6 @@ from collections import defaultdict, deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from redis import asyncio as redis
 from redis import exceptions as errors
 from redis.crc import key_slot
 
@@ -25,8 +24,9 @@ from registry.store.clients import (
     is_demoted,
     make_client,
     make_link,
+    make_readers,
 )
-from registry.store.link import Command, Link
+from registry.store.link import Command, Link, Readers
 
 FOLLOW_S = 5.0
 """How long a command goes after a slot that moves; then its caller hears that it did not run."""
@@ -46,7 +46,7 @@ class ClusterTransport:
         self._looking: asyncio.Task[None] | None = None
         self._following: set[asyncio.Task[Any]] = set()
         self._links: dict[Server, Link] = {}
-        self._blocking: dict[Server, redis.Redis] = {}
+        self._readers: dict[Server, Readers] = {}
 
     def send(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
         return asyncio.ensure_future(self._send(commands))
@@ -90,8 +90,8 @@ class ClusterTransport:
         await asyncio.gather(*tasks, return_exceptions=True)
         for link in self._links.values():
             await link.close()
-        for client in self._blocking.values():
-            await client.aclose()
+        for readers in self._readers.values():
+            await readers.close()
 
     async def _send_to(
         self,
@@ -125,7 +125,7 @@ class ClusterTransport:
     ) -> list[Any]:
         try:
             if reply_timeout_s is None:
-                replies = await _send_together(self._client(server), commands)
+                replies = await self._reader(server).read(commands)
             else:
                 replies = await self._link(server).ask(commands)
         except (errors.RedisError, OSError) as error:
@@ -220,10 +220,11 @@ class ClusterTransport:
             self._links[server] = found
         return found
 
-    def _client(self, server: Server) -> "redis.Redis":
-        found = self._blocking.get(server)
+    def _reader(self, server: Server) -> Readers:
+        found = self._readers.get(server)
         if found is None:
-            found = self._blocking[server] = make_client(self._address, server, None)
+            found = make_readers(make_client(self._address, server, None))
+            self._readers[server] = found
         return found
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -231,14 +232,6 @@ class ClusterTransport:
         self._following.add(task)
         task.add_done_callback(self._following.discard)
         return task
-
-
-async def _send_together(client: "redis.Redis", commands: Sequence[Command]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    replies: list[Any] = await pipeline.execute(raise_on_error=False)
-    return replies
 
 
 def _slot(command: Command) -> int:

@@ -1,9 +1,9 @@
-"""One connection to one server that many callers share: commands go out, replies come in order.
+"""Connections to one server: one that many callers share, and others for blocking reads.
 
-redis-py opens the connection (address, TLS, credentials, database); from then on its streams are
-bypassed, since a pipeline of theirs costs more than all of a job's commands: a batch is one write
-here, and one pass of hiredis over what came back. Batches are sent without waiting for the replies
-to those before.
+Commands go out, replies come in order. redis-py opens a connection (address, TLS, credentials,
+database); from then on its streams are bypassed, since a pipeline of theirs costs more than all of
+a job's commands: a batch is one write here, and one pass of hiredis over what came back. Batches
+are sent without waiting for the replies to those before.
 
 Nothing is sent twice. When the connection is lost, every batch on its way fails, whether the server
 ran it or not; the next one opens another connection.
@@ -29,8 +29,8 @@ _not_enough = object()
 class Link:
     """A connection that is opened when it is needed."""
 
-    def __init__(self, pool: ConnectionPool, *, reply_timeout_s: float) -> None:
-        """`pool` makes connections; it keeps none of them."""
+    def __init__(self, pool: ConnectionPool, *, reply_timeout_s: float | None) -> None:
+        """`pool` makes connections; it keeps none of them. No timeout is for blocking reads."""
         self._pool = pool
         self._reply_timeout_s = reply_timeout_s
         self._wire: _Wire | None = None
@@ -85,10 +85,41 @@ class Link:
             task.exception()  # Whoever waited has it; nobody may have.
 
 
+class Readers:
+    """Connections for blocking reads: each has one to itself, and the next read takes it over."""
+
+    def __init__(self, make: Callable[[], Link]) -> None:
+        self._make = make
+        self._idle: list[Link] = []
+        self._busy: set[Link] = set()
+
+    async def read(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies, for as long as it takes. Whoever gives up closes the connection."""
+        link = self._idle.pop() if self._idle else self._make()
+        self._busy.add(link)
+        try:
+            replies = await link.ask(commands)
+        except BaseException:
+            link.drop()
+            raise
+        finally:
+            self._busy.discard(link)
+        self._idle.append(link)
+        return replies
+
+    def drop(self, *, busy: bool) -> None:
+        """Close the connections that nobody reads from, and if `busy` the others too."""
+        for link in [*self._idle, *(self._busy if busy else ())]:
+            link.drop()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(link.close() for link in [*self._idle, *self._busy]))
+
+
 class _Batch:
     __slots__ = ("due", "future", "left", "replies")
 
-    def __init__(self, future: "asyncio.Future[list[Any]]", size: int, due: float) -> None:
+    def __init__(self, future: "asyncio.Future[list[Any]]", size: int, due: float | None) -> None:
         self.future = future
         self.replies: list[Any] = []
         self.left = size
@@ -98,7 +129,7 @@ class _Batch:
 class _Wire(asyncio.Protocol):
     """The bytes of one open connection."""
 
-    def __init__(self, connection: Any, *, reply_timeout_s: float) -> None:
+    def __init__(self, connection: Any, *, reply_timeout_s: float | None) -> None:
         self._connection = connection  # Kept: it closes the socket when it is forgotten.
         self._transport: asyncio.WriteTransport = connection._writer.transport
         self._transport.set_protocol(self)
@@ -120,9 +151,9 @@ class _Wire(asyncio.Protocol):
         if self.lost is not None:
             future.set_exception(self.lost)
             return future
-        due = self._loop.time() + self._reply_timeout_s
+        due = self._loop.time() + self._reply_timeout_s if self._reply_timeout_s else None
         self._batches.append(_Batch(future, len(commands), due))
-        if self._timer is None:
+        if self._timer is None and due is not None:
             self._timer = self._loop.call_at(due, self._look_at_time)
         self._transport.write(b"".join([_pack(command) for command in commands]))
         return future
@@ -159,6 +190,8 @@ class _Wire(asyncio.Protocol):
         if not self._batches:
             return
         due = self._batches[0].due
+        if due is None:
+            return
         if self._loop.time() >= due:
             self.abort(errors.TimeoutError("the server did not answer in time"))
         else:

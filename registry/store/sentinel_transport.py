@@ -11,7 +11,13 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from registry.store.address import Address, Server
-from registry.store.clients import LOOK_UP_TIMEOUT_S, REPLY_TIMEOUT_S, make_link, our_options
+from registry.store.clients import (
+    LOOK_UP_TIMEOUT_S,
+    REPLY_TIMEOUT_S,
+    make_link,
+    make_readers,
+    our_options,
+)
 from registry.store.link import Command
 from registry.store.server_transport import ServerTransport
 
@@ -30,8 +36,7 @@ class SentinelTransport(ServerTransport):
         self._service = address.service
         self._sentinels = _sentinels(address)
         self._link = make_link(self._make(address, REPLY_TIMEOUT_S))
-        self._blocking = self._make(address, None)
-        self._leaving = set()
+        self._readers = make_readers(self._make(address, None))
         self._master: Server | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -69,7 +74,7 @@ class SentinelTransport(ServerTransport):
             except (errors.RedisError, OSError):
                 continue  # Nobody knows better; who needs a connection hears why there is none.
             if self._master not in (None, master):
-                self._leave(inuse_connections=True)
+                self._leave(busy=True)
             self._master = master
 
 
