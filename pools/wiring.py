@@ -119,7 +119,7 @@ def build_pools(registry: Registry) -> Pools:
         clock=registry.clock,
         wall_clock=wall_ms,
     )
-    fallback = Fallback(sync, registry.views, rules=rules)
+    fallback = Fallback(sync, rules=rules)
     pools = Pools(registry, rules, catalog, index, sync, election, generator, fallback)
     sync.subscribe(pools.on_news)
     return pools

@@ -38,7 +38,7 @@ def placement_over(nodes: int) -> Placement:
     known = [view.snapshot for view in views]
     for snapshot in known:
         index.put(snapshot.node_id, snapshot.capabilities)
-    generation = generate((s.capabilities for s in known), rules=RULES)
+    generation = generate(index.census(), rules=RULES)
     index.configure(generation.pools)
     if len(generation.pools) != POOLS:
         raise RuntimeError(f"{len(generation.pools)} pools came of {nodes} nodes")

@@ -6,13 +6,19 @@ does), nor whether the answer is worth publishing.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
 
 from pools.domain.pool import ANY_SOURCE, Pool, PoolKind, in_order, pool_name
-from registry.domain.capability import Capabilities, Pair, language_pairs, usable_languages
+from registry.domain.capability import (
+    Capabilities,
+    LanguageCapabilities,
+    Pair,
+    language_pairs,
+    usable_languages,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,18 @@ class Generation(Struct, frozen=True):
     next_pool_id: int
 
 
+Census = Mapping[LanguageCapabilities | None, int]
+"""How many nodes have which usable languages."""
+
+
+def census(capabilities: Iterable[Capabilities], rules: PoolRules) -> Census:
+    """Count nodes, one `capabilities` each: they come in thousands, what differs in dozens."""
+    semantic = rules.require_semantic
+    return Counter(usable_languages(each, require_semantic=semantic) for each in capabilities)
+
+
 def generate(
-    capabilities: Iterable[Capabilities],
+    nodes: Census,
     *,
     rules: PoolRules,
     previous: Sequence[Pool] = (),
@@ -50,7 +66,7 @@ def generate(
     excluded: frozenset[Pair] = frozenset(),
     keep: Collection[Pool] = (),
 ) -> Generation:
-    """The pools for these nodes, one `capabilities` each.
+    """The pools for these nodes.
 
     `pinned` pairs always have a pool, outside the cap; `excluded` ones never, pinned or not; in
     both the source may be "*". A pool that `previous` has keeps its id, whatever its kind; a new
@@ -58,7 +74,7 @@ def generate(
     pinned pair is none. Pools in `keep` that have too few nodes now stay for this time, so that a
     node that comes and goes changes nothing; a pool cut by the cap goes.
     """
-    exact, mixed = _count_nodes(capabilities, rules)
+    exact, mixed = _count_nodes(nodes, rules)
     chosen: dict[str, tuple[PoolKind, Pair]] = {}
     for kind, pairs in (
         (PoolKind.PINNED, iter(sorted(pinned))),
@@ -83,20 +99,12 @@ def refreeze(pools: Iterable[Pool], *, next_pool_id: int) -> Generation:
     return Generation(frozen, max((next_pool_id, *(pool.id + 1 for pool in frozen))))
 
 
-def _count_nodes(
-    capabilities: Iterable[Capabilities], rules: PoolRules
-) -> tuple[Counter[Pair], Counter[Pair]]:
-    """How many nodes would be in each exact and in each mixed pool.
-
-    Nodes come in thousands, distinct capabilities in dozens, pairs in thousands again: so the
-    nodes are counted by capabilities first.
-    """
-    semantic = rules.require_semantic
-    groups = Counter(usable_languages(each, require_semantic=semantic) for each in capabilities)
+def _count_nodes(groups: Census, rules: PoolRules) -> tuple[Counter[Pair], Counter[Pair]]:
+    """How many nodes would be in each exact and in each mixed pool."""
     exact: Counter[Pair] = Counter()
     mixed: Counter[Pair] = Counter()
     for languages, nodes in groups.items():
-        pairs = language_pairs(languages, semantic)
+        pairs = language_pairs(languages, rules.require_semantic)
         for pair in pairs:
             exact[pair] += nodes
         if rules.enable_mixed_pools:

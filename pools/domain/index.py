@@ -14,7 +14,7 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from pools.domain.generation import PoolRules
+from pools.domain.generation import Census, PoolRules
 from pools.domain.pool import Pool, in_order
 from registry.domain.capability import (
     AUTO,
@@ -70,6 +70,10 @@ class PoolIndex:
         if self._pools_digest is None:
             self._pools_digest = _pools_digest(self._pools)
         return f"{self._pools_digest ^ self._members_digest:032x}"
+
+    def census(self) -> Census:
+        """How many of the known nodes have which usable languages."""
+        return {languages: profile.nodes for languages, profile in self._profiles.items()}
 
     def configure(self, pools: Sequence[Pool]) -> None:
         """Take these pools, whose names are unique, and put every known node into its own."""

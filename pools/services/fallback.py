@@ -11,7 +11,6 @@ import structlog
 
 from pools.domain.generation import Generation, PoolRules, generate, refreeze
 from pools.services.sync import PoolSync
-from registry.services.views import NodeViews
 
 log = structlog.get_logger(__name__)
 
@@ -19,9 +18,8 @@ log = structlog.get_logger(__name__)
 class Fallback:
     """Generates locally while the store is away."""
 
-    def __init__(self, sync: PoolSync, views: NodeViews, *, rules: PoolRules) -> None:
+    def __init__(self, sync: PoolSync, *, rules: PoolRules) -> None:
         self._sync = sync
-        self._views = views
         self._rules = rules
 
     def turn(self, *, store_away: bool) -> None:
@@ -37,7 +35,7 @@ class Fallback:
         if wishes.frozen is not None:
             return refreeze(wishes.frozen.pools, next_pool_id=config.next_pool_id)
         return generate(
-            (view.snapshot.capabilities for view in self._views),
+            self._sync.index.census(),
             rules=self._rules,
             previous=config.pools,
             next_pool_id=config.next_pool_id,

@@ -117,7 +117,7 @@ class Generator:
         if wishes.frozen is not None:
             return refreeze(wishes.frozen.pools, next_pool_id=current.next_pool_id)
         return generate(
-            (view.snapshot.capabilities for view in self._membership.views),
+            self._sync.index.census(),
             rules=self._rules,
             previous=current.pools,
             next_pool_id=current.next_pool_id,

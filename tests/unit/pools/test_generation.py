@@ -1,13 +1,16 @@
 """Which pools there should be: section 5 of the contract, and what an id promises."""
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pools.domain.generation import Generation, PoolRules, generate
+from pools.domain.generation import Generation, PoolRules, census
+from pools.domain.generation import generate as generate_for
 from pools.domain.pool import Pool, PoolKind
 from registry.domain.capability import (
     Capabilities,
@@ -20,6 +23,12 @@ from registry.domain.capability import (
     ServiceType,
     supports,
 )
+
+
+def generate(nodes: Iterable[Capabilities], *, rules: PoolRules, **more: Any) -> Generation:
+    """The pools for these nodes, one `capabilities` each."""
+    return generate_for(census(nodes, rules), rules=rules, **more)
+
 
 CODES = ("de", "en", "fr", "zh")  # none with a hyphen: names cannot collide
 READY = tuple(ServiceCapability(service, ready=True) for service in ServiceType)

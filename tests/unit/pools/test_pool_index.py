@@ -1,14 +1,17 @@
 """The index against a naive model: who is in which pool after any history."""
 
 import random
+from collections.abc import Iterable
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pools.domain.generation import PoolRules, generate
+from pools.domain.generation import Generation, PoolRules, census
+from pools.domain.generation import generate as generate_for
 from pools.domain.index import Choice, PoolIndex
 from pools.domain.pool import Pool, PoolKind, pool_name
 from registry.domain.capability import (
@@ -21,6 +24,12 @@ from registry.domain.capability import (
     ServiceType,
     refusal,
 )
+
+
+def generate(nodes: Iterable[Capabilities], *, rules: PoolRules, **more: Any) -> Generation:
+    """The pools for these nodes, one `capabilities` each."""
+    return generate_for(census(nodes, rules), rules=rules, **more)
+
 
 CODES = ("en", "zh", "zh-CN", "CN-en")  # zh > CN-en and zh-CN > en spell the same
 PAIRS = [pair for pair in product(CODES, CODES) if pair[0] != pair[1]]

@@ -75,7 +75,7 @@ class Reader:
         self.catalog = MemoryCatalogStore(server, config_ttl_ms=TTL_MS)
         self.leases = MemoryLeaseStore(server, ttl_ms=TTL_MS)
         self.sync = PoolSync(self.catalog, self.index, self.views, clock=now_ms)
-        self.fallback = Fallback(self.sync, self.views, rules=RULES)
+        self.fallback = Fallback(self.sync, rules=RULES)
 
     def follow(self) -> "asyncio.Task[None]":
         async def again_and_again() -> None:
