@@ -158,6 +158,11 @@ class IndexMachine(RuleBasedStateMachine):
         assert self.index.pools == tuple(self.pools)
 
     @invariant()
+    def the_census_counts_every_node(self) -> None:
+        rules = PoolRules(max_pools=99)
+        assert self.index.census() == census(self.nodes.values(), rules)
+
+    @invariant()
     def pools_of_a_node_are_those_of_the_model_in_order(self) -> None:
         for node_id, has in self.nodes.items():
             expected = tuple(pool.name for pool in self.pools if belongs(has, pool))
