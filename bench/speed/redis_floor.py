@@ -41,7 +41,10 @@ class RedisFloor:
         for _, owner, presence in nodes:
             await self._redis.set(owner, "i|1", px=600_000)
             await self._redis.set(presence, 4, px=600_000)
-        spent = [await self._timed("EVALSHA", sha, 3, *keys, "job|1", LEASE_MS) for keys in nodes]
+        command = ("EVALSHA", sha, 3)
+        spent = [await self._timed(*command, *keys, "job|1", LEASE_MS, -1) for keys in nodes]
+            await self._timed("EVALSHA", sha, 3, *keys, "job|1", LEASE_MS, -1) for keys in nodes
+        ]
         await self._redis.delete(*(key for keys in nodes for key in keys))
         return spent
 
