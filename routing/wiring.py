@@ -104,6 +104,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         rules=rules,
         chance=registry.random.random,
         clock=registry.clock,
+        some_local=membership.some_local,
     )
     assignment = Assignment(
         stores.jobs,
@@ -266,13 +267,7 @@ def build_routing(*, serves: bool = True) -> Routing:
             jobs=stores.jobs,
             sessions=stores.sessions,
         ),
-        rehearsal=Rehearsal(
-            pools.index,
-            registry.views,
-            rules=rules,
-            chance=registry.random.random,
-            clock=registry.clock,
-        ),
+        rehearsal=Rehearsal(pools.index, registry.views, placement),
         actions=_actions(registry, pools, delivery, instance_id=me),
         letters=letters,
         letter_actions=LetterActions(letters, replays, DjangoAuditLog()),

@@ -43,8 +43,6 @@ class RedisFloor:
             await self._redis.set(presence, 4, px=600_000)
         command = ("EVALSHA", sha, 3)
         spent = [await self._timed(*command, *keys, "job|1", LEASE_MS, -1) for keys in nodes]
-            await self._timed("EVALSHA", sha, 3, *keys, "job|1", LEASE_MS, -1) for keys in nodes
-        ]
         await self._redis.delete(*(key for keys in nodes for key in keys))
         return spent
 

@@ -124,6 +124,7 @@ class Membership:
         self._liveness = liveness
         self._clock = clock
         self._local: dict[str, LocalNode] = {}
+        self._local_ids: list[str] | None = None
         self._position: Position | None = None
         self._synced_at_ms: int | None = None
         self._catching_up = asyncio.Lock()
@@ -163,6 +164,13 @@ class Membership:
 
     def local_nodes(self) -> list[LocalNode]:
         return list(self._local.values())
+
+    def some_local(self, lot: float) -> str:
+        """One of the nodes connected here, by a lot from 0 up to 1; "" if there is none."""
+        if self._local_ids is None:
+            self._local_ids = list(self._local)
+        ids = self._local_ids
+        return ids[int(lot * len(ids))] if ids else ""
 
     async def register(self, registration: Registration, link: NodeLink) -> LocalNode | Conflict:
         """Make `link` the node's one owning connection, and tell everyone what the node can do."""
@@ -280,6 +288,7 @@ class Membership:
         node_id, epoch = node.snapshot.node_id, node.snapshot.connection_epoch
         if self._local.get(node_id) is node:
             del self._local[node_id]
+            self._local_ids = None
         if self.views.remove(node_id, epoch=epoch):
             log.info("node lost", node_id=node_id, connection_epoch=epoch)
         try:
@@ -483,5 +492,6 @@ class Membership:
     def _replace_local(self, node_id: str, node: LocalNode) -> None:
         before = self._local.get(node_id)
         self._local[node_id] = node
+        self._local_ids = None
         if before is not None and before.link is not node.link:
             before.link.close(REPLACED, "a newer connection of this node took over")

@@ -67,7 +67,8 @@ class Candidate(Struct, frozen=True, gc=False):
     reserved, `pending` the reservations sent from here and not answered yet. `fresh`: it was heard
     of within FRESH_MS, or something is pending. `failures` are the recent ones of attempts, as seen
     from here.
-    `near` is the node that had the session's last job; `avoided` one that failed this very job.
+    `near` is the node that had the session's last job, or, for a session without one, a node that
+    is connected to the instance that chooses; `avoided` one that failed this very job.
     """
 
     snapshot: NodeSnapshot

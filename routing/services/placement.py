@@ -28,8 +28,15 @@ from routing.domain.selection import (
 from routing.domain.shortlist import Shortlist
 from routing.services.narrowing import Narrowed
 
+LOCAL_DRAWS = 2
+"""Nodes connected here that are drawn for a session that has none yet."""
+
 NO_LABELS: Mapping[str, str] = {}
 NOBODY: frozenset[str] = frozenset()
+
+
+def _nobody(lot: float) -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +58,27 @@ class Placement:
         rules: SelectionRules,
         chance: Chance,
         clock: Clock,
+        some_local: Callable[[float], str] = _nobody,
     ) -> None:
+        """`some_local` gives, by lot, a node that is connected here, or ""."""
+        self._some_local = some_local
         self._index = index
         self._views = views
         self._rules = rules
         self._chance = chance
         self._clock = clock
         self._narrowed = Narrowed(views, clock)
+
+    def on(self, views: NodeViews) -> "Placement":
+        """The same choice on other views."""
+        return Placement(
+            self._index,
+            views,
+            rules=self._rules,
+            chance=self._chance,
+            clock=self._clock,
+            some_local=self._some_local,
+        )
 
     def plan_for(
         self, brief: Brief, *, avoid: frozenset[str] = NOBODY, near: str = ""
@@ -77,7 +98,8 @@ class Placement:
         """The candidates for a pair; None when no node supports it and has the labels.
 
         Nodes in `avoid` (they failed this job before) come last, and only if no other is there.
-        `near` had the session's last job: of equals it comes first.
+        `near` had the session's last job: of equals it comes first. Without it, a node that is
+        connected here does: what goes there needs no other instance.
         """
         choice = self._index.choose_pool(src, tgt)
         if choice is None:
@@ -85,8 +107,7 @@ class Placement:
         members = self._members(choice, src, tgt, labels)
         if not members:
             return None
-        if near and not (self.serves(near, src, tgt) and self._has_labels(near, labels)):
-            near = ""
+        near = self._near(near, src, tgt, labels)
         look = self._looker(avoid, near)
         draw = prefer(members, look=look, rules=self._rules, chance=self._chance, near=near)
         if draw.exhausted:
@@ -185,6 +206,12 @@ class Placement:
                 candidate = _candidate(view)
                 reasons[node_id] = objection(candidate, self._rules) or _fullness(candidate)
         return reasons
+
+    def _near(self, near: str, src: str, tgt: str, labels: Mapping[str, str]) -> str:
+        for node_id in (near, *(self._some_local(self._chance()) for _ in range(LOCAL_DRAWS))):
+            if node_id and self.serves(node_id, src, tgt) and self._has_labels(node_id, labels):
+                return node_id
+        return ""
 
     def _looker(self, avoid: frozenset[str], near: str) -> Callable[[str], Candidate | None]:
         views, get, now_ms = self._views, self._views.get, self._clock()

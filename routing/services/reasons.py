@@ -14,8 +14,9 @@ class Pressure:
     """What is compared between two candidates, in this order; less is better, but near is best.
 
     `avoided` is a node that had failed this very job; `failures` are recent ones of attempts;
-    `share` is the part of its slots that is reserved; `near` is the node of the session's last job;
-    `load_step` is how busy the machine is, in quarters.
+    `share` is the part of its slots that is reserved; `near` is the node of the session's last job,
+    or, if it had none, one that is connected to the instance that chose; `load_step` is how busy
+    the machine is, in quarters.
     """
 
     avoided: bool

@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pools.domain.index import PoolIndex
-from registry.services.ports import Clock
 from registry.services.views import NodeView, NodeViews
-from routing.domain.selection import Chance, SelectionRules
 from routing.services.placement import NO_LABELS, Placement
 from routing.services.reasons import DecisionState, refused, shown
 
@@ -40,29 +38,17 @@ class Simulation:
 class Rehearsal:
     """Places jobs that there are not."""
 
-    def __init__(
-        self,
-        index: PoolIndex,
-        views: NodeViews,
-        *,
-        rules: SelectionRules,
-        chance: Chance,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, index: PoolIndex, views: NodeViews, placement: Placement) -> None:
         self._index = index
         self._views = views
-        self._rules = rules
-        self._chance = chance
-        self._clock = clock
+        self._placement = placement
 
     def simulate(
         self, src: str, tgt: str, *, labels: Mapping[str, str] = NO_LABELS, count: int = 1
     ) -> Simulation:
         """Place `count` jobs of a pair one after the other."""
         views = _RehearsedViews(self._views)
-        placement = Placement(
-            self._index, views, rules=self._rules, chance=self._chance, clock=self._clock
-        )
+        placement = self._placement.on(views)
         reasons = placement.objections(src, tgt, labels=labels)
         placements = [_place(placement, views, src, tgt, labels) for _ in range(count)]
         tried = {candidate.id for placed in placements for candidate in placed.candidates}

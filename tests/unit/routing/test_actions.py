@@ -36,6 +36,7 @@ from routing.domain.selection import SelectionRules
 from routing.services.actions import Actions, NodeControl
 from routing.services.delivery import Delivery
 from routing.services.draining import Draining
+from routing.services.placement import Placement
 from routing.services.rehearsal import Rehearsal
 from routing.store.memory import MemoryInboxStore, MemorySlotStore
 from tests.support.waiting import eventually
@@ -427,8 +428,8 @@ def rehearsal(*nodes: tuple[str, int]) -> tuple[Rehearsal, NodeViews]:
     for node_id, slots in nodes:
         views.put(snapshot(node_id, slots))
         index.put(node_id, capabilities("zh", "en"))
-    run = Rehearsal(index, views, rules=SelectionRules(), chance=lambda: 0.0, clock=lambda: 0)
-    return run, views
+    placement = Placement(index, views, rules=SelectionRules(), chance=lambda: 0.0, clock=lambda: 0)
+    return Rehearsal(index, views, placement), views
 
 
 def snapshot(node_id: str, slots: int) -> NodeSnapshot:

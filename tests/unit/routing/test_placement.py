@@ -36,8 +36,9 @@ class World:
         self.slots = slots
         for name in names:
             self.put(name)
-        self.placement = self._with(Random(seed), Placement)
-        self.rehearsal = self._with(Random(seed), Rehearsal)
+        self.local: list[str] = []
+        self.placement = self._placement(Random(seed))
+        self.rehearsal = Rehearsal(self.index, self.views, self._placement(Random(seed)))
 
     def put(
         self,
@@ -59,13 +60,14 @@ class World:
         plan = self.placement.plan_for(brief(labels), **more)
         return None if plan is None else list(plan.nodes)
 
-    def _with(self, random: Random, part):
-        return part(
+    def _placement(self, random: Random) -> Placement:
+        return Placement(
             self.index,
             self.views,
             rules=SelectionRules(),
             chance=random.random,
             clock=lambda: self.now_ms,
+            some_local=lambda lot: self.local[int(lot * len(self.local))] if self.local else "",
         )
 
 
@@ -165,6 +167,18 @@ def test_the_sessions_last_node_comes_first_unless_it_is_not_in_the_pool() -> No
     assert all(world.plan(near="n7")[0] != "n7" for _ in range(20))
     assert "gone" not in world.plan(near="gone")
     assert "n8" not in (world.plan(EU, near="n8") or [])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_of_equal_nodes_one_that_is_connected_here_comes_first(seed: int) -> None:
+    world = World(*(f"n{number}" for number in range(50)), seed=seed)
+    world.local = ["n7"]
+    assert world.plan()[0] == "n7"
+    assert world.plan(near="n9")[0] == "n9"
+    world.views.holds_at_least("n7", 1)
+    assert world.plan()[0] != "n7"
+    world.local = ["unknown"]
+    assert world.plan()
 
 
 def test_the_dry_run_decides_as_the_placement_does_with_the_same_lot() -> None:
