@@ -8,7 +8,8 @@ from registry.admin_live import live_urls
 from routing.api import api
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/admin/live/")),
+    path("", RedirectView.as_view(url="/ops/")),
+    path("ops/", include("routing.ops.urls")),
     path("admin/live/", include(live_urls(admin.site))),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),

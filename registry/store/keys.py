@@ -32,6 +32,7 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `streams:{instance:ID}:inbox` | stream, group `scheduler` | removed with the instance | anyone |
 | `streams:{instance:ID}:dlq` | stream: envelopes nobody could act on | capped at 1,000 | the instance |
 | `queues:{queue}:...` | see routing | while jobs wait | dispatch |
+| `ops:{ops}:figures` | hash: process id -> server time, Figures JSON | 30 s, renewed by each process | each process |
 """
 
 
@@ -56,6 +57,7 @@ class Keys:
         self.node_loads = f"{{{root}:nodes:all}}:loads"
         self.instances = f"{root}:instances:all"
         self.queue_index = f"{root}:queues:{{queue}}:index"
+        self.figures = f"{root}:ops:{{ops}}:figures"
 
     def node_owner(self, node_id: str) -> str:
         return f"{self._root}:nodes:owner:{{node:{node_id}}}"

@@ -7,6 +7,7 @@ contract suite holds both to the same behaviour.
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from routing.domain.figures import Figures
 from routing.domain.operators import AuditRecord
 from routing.domain.outcome import (
     Acceptance,
@@ -195,6 +196,13 @@ class InboxStore(Protocol):
 
     async def bury(self, token: str, envelope: Envelope, *, reason: str) -> None:
         """Move a command that cannot be acted on to the dead letters of this instance."""
+
+
+class FigureStore(Protocol):
+    """Each process's figures, for all to see."""
+
+    async def post(self, figures: Figures) -> list[Figures]:
+        """File one's own; returns those of all that posted lately, by id."""
 
 
 class AuditLog(Protocol):
