@@ -9,6 +9,7 @@ from urllib.parse import quote
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
 
 from pools.models import PoolFreeze, PoolVersion
@@ -20,6 +21,16 @@ from routing.ops_wiring import Ops
 from routing.services.node_list import SORTS, Query
 
 VERSIONS_SHOWN = 50
+COLUMNS = (
+    ("id", "Node", ""),
+    ("status", "State", ""),
+    ("reserved", "Slots", "num"),
+    ("cpu", "CPU", "num"),
+    ("gpu", "GPU", "num"),
+    ("mem", "Memory", "num"),
+    ("owner", "Owner", ""),
+)
+"""What the nodes can be sorted by: key, word and style; static/ops/nodes.js draws the same."""
 ENTRIES_SHOWN = 100
 
 
@@ -27,13 +38,13 @@ async def show(
     request: HttpRequest, ops: Ops, page: str, *topics: str, title: str, **more: Any
 ) -> HttpResponse:
     """A page with the parts of its first topic, which watches all of them."""
-    parts = await pages.draw(ops, topics[0]) if topics and topics[0] not in DATA else {}
+    parts = await _safe_parts(ops, topics[0]) if topics and topics[0] not in DATA else {}
     context = {
         "title": title,
         "page": page,
         "topics": " ".join(["bar", *topics]),
         "parts": parts,
-        "bar": (await pages.draw(ops, "bar"))["bar"],
+        "bar": (await _safe_parts(ops, "bar"))["bar"],
         "may_act": await may_act(request),
         **more,
     }
@@ -41,6 +52,11 @@ async def show(
 
 
 DATA = ("nodes", "history")
+
+
+async def _safe_parts(ops: Ops, topic: str) -> dict[str, SafeString]:
+    parts = await pages.draw(ops, topic)
+    return {name: mark_safe(html) for name, html in parts.items()}  # noqa: S308 (by templates)
 
 
 @require_safe
@@ -53,6 +69,7 @@ async def cluster(request: HttpRequest, ops: Ops) -> HttpResponse:
 @staff_page
 async def nodes(request: HttpRequest, ops: Ops) -> HttpResponse:
     query = _query(request)
+    found = ops.nodes.page(query)
     chosen = {
         "q": " ".join(query.words),
         "status": query.status,
@@ -66,7 +83,10 @@ async def nodes(request: HttpRequest, ops: Ops) -> HttpResponse:
         "nodes",
         "nodes",
         title="Nodes",
-        found=ops.nodes.page(query),
+        found=found,
+        previous=max(found.page - 1, 1),
+        next=min(found.page + 1, found.pages),
+        columns=COLUMNS,
         chosen=chosen,
         states=[status.value for status in NodeStatus],
         pools=ops.nodes.pools,

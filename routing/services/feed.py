@@ -100,12 +100,11 @@ class Feed:
         for name, topic in list(self._topics.items()):
             try:
                 await topic.refresh()
+                self._show(name, topic)
             except StoreUnavailable:
-                continue  # the pages say by themselves that the store is away
+                pass  # the pages say by themselves that the store is away
             except Exception:
                 log.exception("topic failed", topic=name)
-                continue
-            self._show(name, topic)
 
     def _show(self, name: str, topic: Topic) -> None:
         viewers = self._viewers.get(name, {})

@@ -57,10 +57,12 @@ def moment(ms: int | datetime | None) -> SafeString | str:
     if not ms:
         return "\N{EN DASH}"
     at = ms if isinstance(ms, datetime) else datetime.fromtimestamp(ms / 1000, UTC)
+    today = at.date() == datetime.now(UTC).date()
     return format_html(
-        '<time datetime="{0:%Y-%m-%dT%H:%M:%S}Z" title="{0:%Y-%m-%d %H:%M:%S} UTC">{1}</time>',
-        at,
-        f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%Y-%m-%d %H:%M}",
+        '<time datetime="{}" title="{} UTC">{}</time>',
+        at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        at.strftime("%Y-%m-%d %H:%M:%S"),
+        at.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M"),
     )
 
 
