@@ -117,4 +117,4 @@ class HistoryTopic:
 
 def _render(name: str, context: Context) -> str:
     """HTML, as plain text: what it says is escaped by the template."""
-    return str.__str__(get_template(f"ops/parts/{name}.html").render(context))
+    return str.__str__(get_template(f"ops/parts/{name}.html").render(context)).strip()

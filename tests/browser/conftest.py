@@ -48,10 +48,10 @@ async def page(browser: Browser, stage: Stage) -> AsyncIterator[Page]:
     """A page of someone who may act, logged in; whatever it says on its console is a fault."""
     context = await browser.new_context(viewport={"width": 1360, "height": 900})
     page = await context.new_page()
+    await stage.log_in(page, "olga")
     said: list[str] = []
     page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
-    await stage.log_in(page, "olga")
     yield page
     await context.close()
     assert said == []

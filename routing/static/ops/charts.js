@@ -4,6 +4,7 @@ import uPlot from "./vendor/uplot-1.6.32.esm.js";
 
 const KEPT = 180;
 const WINDOW_S = 15 * 60;
+const SHORTEST_S = 2 * 60;
 
 /* Each line is its name and how it reads a sample; a pool's charts read the pool's own trail. */
 const CHARTS = {
@@ -60,10 +61,10 @@ function newChart(figure, lines, rows) {
     legend: { show: false },
     cursor: { points: { size: 6 }, drag: { x: false, y: false } },
     scales: {
-      x: { range: () => { const now = samples.at(-1).at_ms / 1000; return [now - WINDOW_S, now]; } },
+      x: { range: shown },
       y: { range: (_, low, high) => range(figure.dataset.chart, low, high) },
     },
-    series: [{}, ...lines.map(([, ], place) => ({
+    series: [{}, ...lines.map((_, place) => ({
       stroke: () => colour(`--line-${place + 1}`),
       width: 1.75,
       points: { show: rows[0].length < 2 },
@@ -77,6 +78,13 @@ function newChart(figure, lines, rows) {
   const chart = new uPlot(options, rows, box);
   new ResizeObserver(() => chart.setSize({ width: box.clientWidth, height: box.clientHeight })).observe(box);
   return chart;
+}
+
+/* All that there is: a young instance's history fills its chart too. */
+function shown() {
+  const now = samples.at(-1).at_ms / 1000;
+  const age = now - samples[0].at_ms / 1000;
+  return [now - Math.min(Math.max(age, SHORTEST_S), WINDOW_S), now];
 }
 
 /* From zero, so that a small change does not look like a large one; an epoch has no zero. */
