@@ -1,10 +1,10 @@
-"""`python -m bench leader|push|sync|outage`."""
+"""`python -m bench leader|push|sync|outage|viewers`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from bench import leader, outage, push, sync
+from bench import leader, outage, push, sync, viewers
 
 
 def main() -> int:
@@ -13,8 +13,15 @@ def main() -> int:
         prog="python -m bench",
         description="Measure one promise. Starts a server of its own, in a folder of its own.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="leader|push|sync|outage")
-    for name, part in (("leader", leader), ("push", push), ("sync", sync), ("outage", outage)):
+    verbs = parser.add_subparsers(required=True, metavar="leader|push|sync|outage|viewers")
+    parts = (
+        ("leader", leader),
+        ("push", push),
+        ("sync", sync),
+        ("outage", outage),
+        ("viewers", viewers),
+    )
+    for name, part in parts:
         text = (part.__doc__ or "").strip()
         verb = verbs.add_parser(
             name,

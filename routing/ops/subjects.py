@@ -211,7 +211,7 @@ def steps(job: JobDetail) -> list[dict[str, Any]]:
         for past in job.history
     ]
     failed = {past.attempt for past in job.history}
-    if job.attempt and job.attempt not in failed:
+    if job.attempt and job.node_id and job.attempt not in failed:
         found.append(
             {
                 "what": f"Attempt {job.attempt}",

@@ -18,7 +18,15 @@ from registry.store.memory import (
     MemoryServer,
 )
 from registry.store.nodes import RedisNodeStore
-from routing.services.ports import InboxStore, JobStore, QueueStore, SessionStore, SlotStore
+from routing.services.ports import (
+    FigureStore,
+    InboxStore,
+    JobStore,
+    QueueStore,
+    SessionStore,
+    SlotStore,
+)
+from routing.store.figures import RedisFigureStore
 from routing.store.inbox import RedisInboxStore
 from routing.store.jobs import RedisJobStore
 from routing.store.memory import (
@@ -28,6 +36,7 @@ from routing.store.memory import (
     MemorySessionStore,
     MemorySlotStore,
 )
+from routing.store.memory.figures import MemoryFigureStore
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
@@ -61,6 +70,8 @@ class Backend(Protocol):
     def queues(self) -> QueueStore: ...
 
     def inbox(self, instance_id: str) -> InboxStore: ...
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore: ...
 
     async def lose_everything(self) -> None:
         """Take all data from the server, as a restart without its disk does."""
@@ -112,6 +123,9 @@ class MemoryBackend:
 
     def inbox(self, instance_id: str) -> InboxStore:
         return MemoryInboxStore(self._server, instance_id=instance_id)
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore:
+        return MemoryFigureStore(self._server, life_ms=life_ms)
 
     async def lose_everything(self) -> None:
         self._server.lose_everything()
@@ -171,6 +185,9 @@ class RedisBackend:
 
     def inbox(self, instance_id: str) -> InboxStore:
         return RedisInboxStore(self.connection, self.keys, instance_id=instance_id)
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore:
+        return RedisFigureStore(self.connection, self.keys, life_ms=life_ms)
 
     async def lose_everything(self) -> None:
         await self.connection.call("FLUSHALL")

@@ -61,6 +61,10 @@ class Process:
         return self.log_path.read_text(errors="replace")
 
     @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
     def alive(self) -> bool:
         return self._popen.poll() is None
 

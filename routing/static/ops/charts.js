@@ -71,7 +71,7 @@ function newChart(figure, lines, rows) {
       paths: figure.dataset.chart === "leader" ? uPlot.paths.stepped({ align: 1 }) : undefined,
     }))],
     axes: [
-      { ...quiet, size: 22, space: 60, grid: { show: false }, values: (_, ticks) => ticks.map(clock) },
+      { ...quiet, size: 22, space: 70, grid: { show: false }, values: (chart, ticks) => ticks.map((at) => clock(at, chart.scales.x.max - chart.scales.x.min)) },
       { ...quiet, size: 38, space: 30, values: (_, ticks) => ticks.map(short) },
     ],
   };
@@ -94,8 +94,8 @@ function range(key, low, high) {
   return [0, Math.max(high * 1.15, 1)];
 }
 
-function clock(seconds) {
-  return new Date(seconds * 1000).toISOString().slice(11, 16);
+function clock(seconds, shownFor) {
+  return new Date(seconds * 1000).toISOString().slice(11, shownFor < 300 ? 19 : 16);
 }
 
 function short(value) {
