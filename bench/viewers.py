@@ -28,6 +28,15 @@ from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPICS = ("cluster", "nodes", "pools")
+TIMES = {
+    "SCHED_SNAPSHOT_SYNC_MS": "1000",
+    "SCHED_HEARTBEAT_MS": "15000",
+    "SCHED_PRESENCE_TTL_MS": "45000",
+    "SCHED_OWNER_TTL_MS": "45000",
+    "SCHED_POOL_CLEANUP_MS": "60000",
+}
+"""As by default, not the short ones of tests."""
+
 LOGGED_IN = """
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
@@ -55,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-viewers-") as folder:
-        cluster = Cluster(Path(folder), SCHED_SNAPSHOT_SYNC_MS="1000", SCHED_HEARTBEAT_MS="15000", SCHED_PRESENCE_TTL_MS="45000", SCHED_OWNER_TTL_MS="45000", SCHED_POOL_CLEANUP_MS="60000")  # fmt: skip
+        cluster = Cluster(Path(folder), **TIMES)
         try:
             found = await _measure(cluster, options)
         finally:

@@ -1,7 +1,7 @@
 """The nodes as rows: for the page of all nodes, and as a topic that sends changed rows only.
 
 A row is a list, in the order of `COLUMNS`: thousands of them travel to a page. Finding what
-changed costs one comparison of references a node, and nothing is built for one that did not.
+changed costs a few comparisons a node, and nothing is built for one that did not.
 """
 
 from collections.abc import Callable, Sequence
@@ -160,7 +160,7 @@ class NodesTopic:
             if (
                 before is not None
                 and before[0] is view.snapshot
-                and before[1] is view.load
+                and before[1] == view.load
                 and before[2] == view.reserved
             ):
                 now[node_id] = before

@@ -38,9 +38,9 @@ def tone(state: str) -> str:
 
 
 @register.filter
-def span(ms: int | float | None) -> str:
-    """A duration in the unit that people would choose."""
-    if ms is None:
+def span(ms: int | float | str | None) -> str:
+    """A duration in the unit that people would choose; a dash where it is not known."""
+    if ms is None or isinstance(ms, str):  # a template's word for what is not there is ""
         return "\N{EN DASH}"
     if ms < 1000:
         return f"{ms:.0f} ms"
