@@ -233,8 +233,8 @@ def rules(chosen: AlertRules) -> list[tuple[str, str]]:
     """The thresholds in words."""
     minutes = f"{chosen.window_ms / 60_000:g} minutes"
     return [
-        ("no leader", f"for {chosen.no_leader_for_ms / 1000:g} s"),
-        ("no instance", f"for {chosen.no_instance_for_ms / 1000:g} s"),
+        ("no leader", f"nobody leads for {chosen.no_leader_for_ms / 1000:g} s"),
+        ("no instance", f"none serves for {chosen.no_instance_for_ms / 1000:g} s"),
         ("pools differ", f"between instances, for {chosen.pools_differ_for_ms / 1000:g} s"),
         ("sync delay", f"above {chosen.sync_delay_ms / 1000:g} s"),
         ("leader changes", f"more than {chosen.leader_changes} in {minutes}"),
