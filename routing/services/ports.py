@@ -7,6 +7,7 @@ contract suite holds both to the same behaviour.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from routing.domain.figures import Figures
 from routing.domain.letters import Burial, DeadLetter, Position, ReplayNote
 from routing.domain.operators import AuditRecord
 from routing.domain.outcome import (
@@ -305,6 +306,13 @@ class DeadLetterStore(Protocol):
         """Keep with a replay's session whose replay it is, for as long as its job may take."""
 
     async def replay_note(self, session_id: str) -> ReplayNote | None: ...
+
+
+class FigureStore(Protocol):
+    """Each process's figures, for all to see."""
+
+    async def post(self, figures: Figures) -> list[Figures]:
+        """File one's own; returns those of all that posted lately, by id."""
 
 
 class AuditLog(Protocol):

@@ -20,6 +20,7 @@ from registry.store.memory import (
 from registry.store.nodes import RedisNodeStore
 from routing.services.ports import (
     DeadLetterStore,
+    FigureStore,
     InboxStore,
     JobStore,
     QueueStore,
@@ -27,6 +28,7 @@ from routing.services.ports import (
     SlotStore,
 )
 from routing.store.deadletters import RedisDeadLetterStore
+from routing.store.figures import RedisFigureStore
 from routing.store.inbox import RedisInboxStore
 from routing.store.jobs import RedisJobStore
 from routing.store.memory import (
@@ -37,6 +39,7 @@ from routing.store.memory import (
     MemorySessionStore,
     MemorySlotStore,
 )
+from routing.store.memory.figures import MemoryFigureStore
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
@@ -74,6 +77,8 @@ class Backend(Protocol):
     def letters(
         self, instance_id: str = "one", *, limit: int = 100, keep_ms: int = LONG_MS
     ) -> DeadLetterStore: ...
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore: ...
 
     async def lose_everything(self) -> None:
         """Take all data from the server, as a restart without its disk does."""
@@ -136,6 +141,9 @@ class MemoryBackend:
             keep_ms=keep_ms,
             retention_ms=SHORT_MS,
         )
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore:
+        return MemoryFigureStore(self._server, life_ms=life_ms)
 
     async def lose_everything(self) -> None:
         self._server.lose_everything()
@@ -207,6 +215,9 @@ class RedisBackend:
             keep_ms=keep_ms,
             retention_ms=SHORT_MS,
         )
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore:
+        return RedisFigureStore(self.connection, self.keys, life_ms=life_ms)
 
     async def lose_everything(self) -> None:
         await self.connection.call("FLUSHALL")

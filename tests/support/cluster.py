@@ -61,12 +61,12 @@ class Process:
         return self.log_path.read_text(errors="replace")
 
     @property
-    def alive(self) -> bool:
-        return self._popen.poll() is None
-
-    @property
     def pid(self) -> int:
         return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
 
     def signal(self, number: int) -> None:
         if self.alive:

@@ -1,0 +1,70 @@
+"""A cluster with something to see: nodes in several states, sessions, tasks, and people."""
+
+from dataclasses import dataclass
+
+from playwright.async_api import Page
+
+from tests.support.agents import Node, Session, translating
+from tests.support.cluster import Cluster, Instance
+
+PATIENT = {"SCHED_PRESENCE_TTL_MS": "10000", "SCHED_OWNER_TTL_MS": "10000"}
+"""A browser that starts may hold up the nodes' heartbeats for some seconds."""
+
+PASSWORD = "tests-only"
+PEOPLE = """
+from django.contrib.auth.models import Group, User
+for name, group in (("olga", "operator"), ("vera", "viewer")):
+    user = User.objects.create_user(name, password="tests-only", is_staff=True)
+    user.groups.add(Group.objects.get(name=group))
+User.objects.create_user("mallory", password="tests-only")
+"""
+
+NODES = (
+    ("gpu-dc-1", ("zh-en", "ja-en", "en-zh"), {"zone": "fra", "rack": "a1"}),
+    ("gpu-dc-2", ("zh-en", "de-en"), {"zone": "fra"}),
+    ("gpu-home-1", ("zh-en", "en-zh"), {"zone": "home"}),
+    ("gpu-home-2", ("ja-en", "de-en", "en-de"), {}),
+)
+
+
+@dataclass
+class Stage:
+    """What a test plays with."""
+
+    cluster: Cluster
+    instances: list[Instance]
+    nodes: dict[str, Node]
+    idle: Node
+    session: Session
+
+    @classmethod
+    async def set_up(cls, cluster: Cluster) -> "Stage":
+        for arguments in (("migrate", "-v", "0"), ("shell", "-v", "0", "-c", PEOPLE)):
+            done = cluster.run(*arguments)
+            assert done.returncode == 0, done.stderr
+        instances = await cluster.start_instances("one", "two")
+        cluster.start_command("mirror", "run_pool_sync")
+        nodes = {}
+        for place, (node_id, pairs, labels) in enumerate(NODES):
+            url = instances[place % 2].node_url
+            nodes[node_id] = Node(url, node_id, *pairs, answer=translating(node_id), labels=labels)
+            await nodes[node_id].open()
+        # It takes what it is given and never answers: so tasks are seen at work, and waiting.
+        idle = Node(instances[1].node_url, "gpu-slow-1", "fr-en", slots=1)
+        await idle.open()
+        session = Session(instances[0].session_url, "zh", "en")
+        await session.open()
+        await session.say(0)
+        await session.translated(0)
+        return cls(cluster, instances, nodes, idle, session)
+
+    @property
+    def one(self) -> Instance:
+        return self.instances[0]
+
+    async def log_in(self, page: Page, user: str) -> None:
+        await page.goto(self.one.url("/ops/"))
+        await page.fill("#id_username", user)
+        await page.fill("#id_password", PASSWORD)
+        await page.click("[type=submit]")
+        await page.wait_for_selector("#live[data-state=live]")
