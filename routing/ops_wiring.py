@@ -91,9 +91,10 @@ def _latest(watch: NodeWatch, node_id: str) -> str:
 
 async def _outstanding(routing: Routing) -> Outstanding:
     queues: Counter[str] = Counter()
+    letters = await routing.letters.total()
     for flow, waiting in (await routing.stores.queues.standing()).waiting.items():
         queues[flow.queue] += waiting
-    return Outstanding(queues)
+    return Outstanding(queues, letters)
 
 
 def _figure_store(routing: Routing) -> RedisFigureStore | MemoryFigureStore:

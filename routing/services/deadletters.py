@@ -7,6 +7,7 @@ in between, a replay finds out.
 Not promised: that a letter stays until someone has read it. See `DeadLetterStore`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -147,6 +148,11 @@ class DeadLetters:
             async for _, letter in self._matching(instance_id, wanted, after):
                 ids.add(letter.id)
         return len(ids)
+
+    async def total(self) -> int:
+        """How many letters all instances have; one that two buried at once counts twice."""
+        counts = [self._store.count(name) for name in await self._store.instances()]
+        return sum(await asyncio.gather(*counts))
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         found = await self._store.get(letter_id)

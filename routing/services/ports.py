@@ -235,6 +235,12 @@ class QueueStore(Protocol):
     async def standing(self) -> Standing:
         """Which flows wait, and which leases have run out."""
 
+    async def oldest(self, flows: Sequence[Flow]) -> list[int | None]:
+        """How many ms ago each flow's first job was accepted, by the server's time.
+
+        None where nothing waits.
+        """
+
     async def news(self, since: str, *, within_ms: int) -> tuple[str, list[FlowNews]]:
         """Flows that began to wait or are empty, after a position; waits up to `within_ms`.
 
@@ -289,6 +295,9 @@ class DeadLetterStore(Protocol):
         self, instance_id: str, *, before: str, count: int
     ) -> list[tuple[Position, DeadLetter]]:
         """An instance's letters, newest first, those below the entry `before`; '' for all."""
+
+    async def count(self, instance_id: str) -> int:
+        """How many letters an instance has, at the cost of one short command."""
 
     async def get(self, letter_id: str) -> tuple[DeadLetter, bytes] | None:
         """A letter and its payload, wherever it lies."""

@@ -24,7 +24,7 @@ IN_SCRIPTS = (
 DIRECT = (
     *("del", "exists", "get", "mget", "pexpire", "pttl", "set", "hdel", "hmget"),
     *("hvals", "sadd", "smembers", "srem", "zrange", "xack", "xadd", "xdel", "xgroup"),
-    *("xrange", "xread", "xreadgroup", "xrevrange", "xtrim", "zrem"),
+    *("xlen", "xrange", "xread", "xreadgroup", "xrevrange", "xtrim", "zrem"),
 )
 RULES = (*KEYS, *(f"+{name}" for name in sorted({*SCRIPTS, *IN_SCRIPTS, *DIRECT})))
 """All that the user of the scheduler needs. In a cluster it needs `+cluster|slots +asking` too."""
