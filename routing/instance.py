@@ -27,6 +27,7 @@ from routing.services.connections import Connections
 from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
+from routing.services.dispatch_times import DispatchTimes
 from routing.services.draining import Draining
 from routing.services.handover import Handover
 from routing.services.intake import Intake
@@ -101,6 +102,7 @@ class Routing:
     draining_nodes: Draining
     leaving: Leaving
     intake: Intake
+    dispatch_times: DispatchTimes
     island: Island
     handover: Handover
     overview: Overview

@@ -62,7 +62,10 @@ def build_ops(routing: Routing) -> Ops:
         _figure_store(routing),
         measure=lambda: _measure(routing),
         count=lambda: Counts(
-            routing.intake.accepted, routing.completion.finished, routing.retries.retried
+            routing.intake.accepted,
+            routing.completion.finished,
+            routing.retries.retried,
+            tuple(routing.dispatch_times.counts),
         ),
         outstanding=lambda: _outstanding(routing),
         pool_members=pools.index.counts,

@@ -23,6 +23,7 @@ from routing.services.connections import Connections
 from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
+from routing.services.dispatch_times import DispatchTimes
 from routing.services.draining import Draining
 from routing.services.handover import Handover
 from routing.services.intake import Intake
@@ -183,7 +184,17 @@ def build_routing(*, serves: bool = True) -> Routing:
         timeout_ms=patience.drain_timeout_ms,
         clock=registry.clock,
     )
-    intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
+    times = DispatchTimes()
+    intake = Intake(
+        stores.jobs,
+        slots,
+        waiting,
+        assignment,
+        placement,
+        deadlines,
+        limits=limits,
+        times=times,
+    )
     replays = Replays(
         stores.letters, stores.jobs, stores.sessions, intake, delivery, instance_id=me
     )
@@ -209,6 +220,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         draining_nodes=draining_nodes,
         leaving=leaving,
         intake=intake,
+        dispatch_times=times,
         island=Island(
             stores.jobs,
             sessions,

@@ -28,6 +28,7 @@ class SessionConsumer(SocketConsumer):
         return self.routing.access.refuse_session()
 
     async def frame(self, data: str | bytes) -> None:
+        began_ns = self.routing.dispatch_times.now_ns()
         message, fields = wire.SESSION_FRAMES.decode(data)
         if isinstance(message, wire.SessionInit):
             await self._init(message)
@@ -35,7 +36,7 @@ class SessionConsumer(SocketConsumer):
         session = self._held(message)
         match message:
             case wire.Utterance():
-                await self._utterance(session, message, fields)
+                await self._utterance(session, message, fields, began_ns)
             case wire.ResultAck():
                 with contextlib.suppress(StoreUnavailable):  # the next one trims what this did not
                     await self.routing.sessions.acknowledge(session, seq=message.seq)
@@ -109,10 +110,10 @@ class SessionConsumer(SocketConsumer):
         )
 
     async def _utterance(
-        self, session: Session, message: wire.Utterance, fields: wire.Fields
+        self, session: Session, message: wire.Utterance, fields: wire.Fields, began_ns: int
     ) -> None:
         index = message.utterance_index
-        outcome = await self._submit(session, message, fields)
+        outcome = await self._submit(session, message, fields, began_ns)
         if isinstance(outcome, Refused):
             more: dict[str, Any] = {"details": outcome.details} if outcome.details else {}
             self.refuse(
@@ -131,7 +132,7 @@ class SessionConsumer(SocketConsumer):
         )
 
     async def _submit(
-        self, session: Session, message: wire.Utterance, fields: wire.Fields
+        self, session: Session, message: wire.Utterance, fields: wire.Fields, began_ns: int
     ) -> Acknowledged | Refused:
         island = self.routing.island
         job = job_id(session.session_id, message.utterance_index)
@@ -140,7 +141,7 @@ class SessionConsumer(SocketConsumer):
         if island.knows(job):
             return Acknowledged(job, "duplicate")
         try:
-            outcome = await self.routing.intake.submit(session, message, fields)
+            outcome = await self.routing.intake.submit(session, message, fields, began_ns=began_ns)
         except StoreUnavailable:
             # What came of it in the store, if anything, ends with what the island makes of it.
             island.begin()

@@ -21,7 +21,7 @@ class Figures(msgspec.Struct, frozen=True):
     """One process's figures. `leading_epoch` is 0 unless it leads; then `cluster` is there too.
 
     `held` counts reservations on the nodes connected here, `running` the attempts they have.
-    `p50_ms` and `p99_ms` are of dispatch, where that is measured.
+    `p50_ms` and `p99_ms` are of dispatch, where something was dispatched.
     """
 
     instance_id: str

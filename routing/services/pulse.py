@@ -8,6 +8,7 @@ Not promised: exact rates. A beat that comes late covers a longer time, and is d
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import sub
 
 import msgspec
 import structlog
@@ -23,6 +24,7 @@ from routing.domain.alerts import (
     settle,
 )
 from routing.domain.figures import ClusterFigures, Figures
+from routing.domain.spread import percentile_ms
 from routing.services.history import History, leading, sample
 from routing.services.ports import FigureStore
 from routing.services.watch import NodeWatch
@@ -32,11 +34,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What only ever grows; rates are made of the differences."""
+    """What only ever grows; rates and percentiles are made of the differences.
+
+    `dispatched` are counts by bucket of `routing.domain.spread`.
+    """
 
     accepted: int
     finished: int
     retried: int
+    dispatched: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +120,14 @@ class Pulse:
         now_ms, counts = self._clock(), self._count()
         seconds = max(now_ms - self._counted_at_ms, 1) / 1000
         before, self._counted, self._counted_at_ms = self._counted, counts, now_ms
+        dispatched = list(map(sub, counts.dispatched, before.dispatched))
         return msgspec.structs.replace(
             self._measure(),
             accepted_per_s=_rate(before.accepted, counts.accepted, seconds),
             finished_per_s=_rate(before.finished, counts.finished, seconds),
             retried_per_s=_rate(before.retried, counts.retried, seconds),
+            p50_ms=percentile_ms(dispatched, 50),
+            p99_ms=percentile_ms(dispatched, 99),
         )
 
     async def _judge(self) -> ClusterFigures:

@@ -8,6 +8,7 @@ from registry.services.views import NodeViews
 from registry.store.memory import MemoryServer
 from routing.domain.alerts import AlertRules
 from routing.domain.figures import Figures
+from routing.domain.spread import BOUNDS_US, bucket_of
 from routing.services.boards import pool_of
 from routing.services.history import KEPT, History, Sample, sample
 from routing.services.pulse import Counts, Outstanding, Pulse
@@ -82,6 +83,28 @@ async def test_rates_are_of_the_time_since_the_beat_before(cluster: Cluster) -> 
     await two.pulse.turn()
     last = two.pulse.history.samples[-1]
     assert (last.accepted_per_s, last.finished_per_s, last.retried_per_s) == (10.0, 10.0, 1.0)
+
+
+async def test_percentiles_are_of_what_was_dispatched_since_the_beat_before(
+    cluster: Cluster,
+) -> None:
+    one = cluster.process("one")
+    counts = [0] * (len(BOUNDS_US) + 1)
+    counts[bucket_of(900_000)] = 1_000
+    one.counts = Counts(0, 0, 0, tuple(counts))
+    await one.pulse.turn()
+    assert one.pulse.latest[0].p50_ms is None  # before there is anything to compare with
+    await one.pulse.turn()
+    assert one.pulse.latest[0].p50_ms is None
+    counts[bucket_of(4_000)] += 99
+    counts[bucket_of(12_000)] += 1
+    one.counts = Counts(0, 0, 0, tuple(counts))
+    await one.pulse.turn()
+    told = one.pulse.latest[0]
+    assert told.p50_ms is not None
+    assert told.p99_ms is not None
+    assert 3 < told.p50_ms < 5
+    assert told.p99_ms == 5.0
 
 
 async def test_the_leaders_alerts_are_seen_by_all(cluster: Cluster) -> None:
