@@ -14,8 +14,16 @@ VIEWS = (
     "pools.view_poolwish",
     "pools.view_poolfreeze",
     "routing.view_auditentry",
+    "routing.view_deadletters",
+    "routing.view_tenant",
 )
-ACTS = (*VIEWS, "routing.act", "registry.change_node")
+ACTS = (
+    *VIEWS,
+    "routing.act",
+    "routing.replay_deadletters",
+    "routing.drop_deadletters",
+    "registry.change_node",
+)
 CHANGES = (
     *ACTS,
     "pools.add_poolwish",
@@ -24,6 +32,9 @@ CHANGES = (
     "pools.change_poolfreeze",
     "routing.view_operatortoken",
     "routing.change_operatortoken",
+    "routing.add_tenant",
+    "routing.change_tenant",
+    "routing.delete_tenant",
 )
 GROUPS = {"viewer": VIEWS, "operator": ACTS, "admin": CHANGES}
 

@@ -32,6 +32,7 @@ from routing.services.draining import Draining
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.lately import Lately
 from routing.services.leaving import Leaving
 from routing.services.letter_actions import LetterActions
 from routing.services.losses import Losses
@@ -96,6 +97,7 @@ class Routing:
     tenants: Tenants
     waiting: Waiting
     completion: Completion
+    lately: Lately
     retries: Retries
     losses: Losses
     slot_check: SlotCheck

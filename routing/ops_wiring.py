@@ -14,6 +14,7 @@ from routing.services.boards import Boards, pool_of
 from routing.services.history import SAMPLE_MS
 from routing.services.node_list import NodeList
 from routing.services.pulse import Counts, Outstanding, Pulse
+from routing.services.queue_boards import QueueBoards
 from routing.services.watch import NodeWatch
 from routing.store.figures import RedisFigureStore
 from routing.store.memory.figures import MemoryFigureStore
@@ -30,6 +31,7 @@ class Ops:
     watch: NodeWatch
     pulse: Pulse
     boards: Boards
+    queues: QueueBoards
     nodes: NodeList
 
     def start(self) -> None:
@@ -80,11 +82,12 @@ def build_ops(routing: Routing) -> Ops:
         pools.index,
         routing.sessions,
         registry.loops,
-        pulse,
+        routing.waiting,
         rules=selection_rules(),
     )
     nodes = NodeList(registry.views, pools.index, lambda node_id: _latest(watch, node_id))
-    return Ops(routing, watch, pulse, boards, nodes)
+    queues = QueueBoards(routing.waiting, routing.stores.queues, routing.tenants, boards)
+    return Ops(routing, watch, pulse, boards, queues, nodes)
 
 
 def _latest(watch: NodeWatch, node_id: str) -> str:
@@ -122,6 +125,7 @@ def _measure(routing: Routing) -> Figures:
         leading_epoch=tenure.epoch if tenure is not None else 0,
         nodes=len(membership.local_nodes()),
         sessions=len(routing.sessions),
+        unfinished=len(routing.deadlines),
         held=held,
         running=routing.assignment.running,
         pools=report.pools,

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from pools.wiring import Pools, build_pools
-from registry.wiring import RedisGround, Registry, build_registry
+from registry.wiring import RedisGround, Registry, build_registry, wall_ms
 from routing.domain.job import JobLimits
 from routing.domain.patience import Patience
 from routing.domain.queueing import parse_weights
@@ -28,6 +28,7 @@ from routing.services.draining import Draining
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.lately import Lately
 from routing.services.leaving import Leaving
 from routing.services.letter_actions import LetterActions
 from routing.services.losses import Losses
@@ -120,6 +121,7 @@ def build_routing(*, serves: bool = True) -> Routing:
     )
     letters = _letters(registry, pools, stores)
     letters.listen(delivery)
+    lately = Lately(wall_ms)
     completion = Completion(
         stores.jobs,
         slots,
@@ -130,6 +132,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         sessions,
         deadlines,
         letters,
+        lately,
         instance_id=me,
     )
     retries = Retries(
@@ -214,6 +217,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         tenants=tenants,
         waiting=waiting,
         completion=completion,
+        lately=lately,
         retries=retries,
         losses=losses,
         slot_check=SlotCheck(stores.jobs, slots),

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.exceptions import RequestAborted
 
 from routing.instance import Routing
-from routing.ops.pages import open_topic
+from routing.ops.pages import open_topic, right_for
 from routing.ops_wiring import build_ops, set_running_ops
 from routing.running import set_running
 from routing.services.feed import Feed
@@ -34,6 +34,7 @@ class Process:
         self.feed = Feed(
             lambda name: open_topic(self.ops, name),
             spawn=lambda work: self.routing.registry.loops.spawn(work, name="feed"),
+            right_for=right_for,
         )
         self._started = False
         self._stopping: asyncio.Task[None] | None = None

@@ -45,6 +45,7 @@ class OpsConsumer(SocketConsumer):
         super().__init__(routing)
         self._feed = feed
         self._unconfirmed = 0
+        self._rights: dict[str, bool] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         user = scope.get("user")
@@ -71,7 +72,14 @@ class OpsConsumer(SocketConsumer):
             raise InvalidMessage(f"not a message of a page: {error}") from None
         self._unconfirmed = max(self._unconfirmed - message.got, 0)
         if message.watch is not None:
-            self._feed.watch(self, message.watch)
+            self._feed.watch(self, [name for name in message.watch if await self._may(name)])
+
+    async def _may(self, name: str) -> bool:
+        """Whether the viewer may watch a topic; looked up once a connection."""
+        right = self._feed.right_for(name)
+        if right and right not in self._rights:
+            self._rights[right] = bool(await self.scope["user"].ahas_perm(right))
+        return not right or self._rights[right]
 
     async def closed(self) -> None:
         self._feed.leave(self)

@@ -14,6 +14,8 @@ from enum import StrEnum
 
 import msgspec
 
+from routing.domain.queueing import queue_in_words
+
 
 class Severity(StrEnum):
     """How soon to look: at once, or today."""
@@ -199,7 +201,8 @@ def _work(now: Readings, rules: AlertRules) -> Iterator[Breach]:
                 "queue age",
                 queue,
                 Severity.WARNING,
-                f"Jobs have waited in {queue} for {standing_ms / 1000:.0f} s without a break.",
+                f"Jobs have waited for {queue_in_words(queue)} for {standing_ms / 1000:.0f} s"
+                " without a break.",
                 "The queues page says why its nodes are passed over; add nodes for the pair.",
             )
     if now.attempts_ended >= max(rules.error_sample, 1):

@@ -20,6 +20,7 @@ class ClusterFigures(msgspec.Struct, frozen=True):
 class Figures(msgspec.Struct, frozen=True):
     """One process's figures. `leading_epoch` is 0 unless it leads; then `cluster` is there too.
 
+    `unfinished` counts the jobs of sessions there that have not ended.
     `held` counts reservations on the nodes connected here, `running` the attempts they have.
     `p50_ms` and `p99_ms` are of dispatch, where something was dispatched.
     """
@@ -29,6 +30,7 @@ class Figures(msgspec.Struct, frozen=True):
     leading_epoch: int = 0
     nodes: int = 0
     sessions: int = 0
+    unfinished: int = 0
     held: int = 0
     running: int = 0
     accepted_per_s: float = 0.0

@@ -124,6 +124,15 @@ def queue_parts(queue: str) -> tuple[str, str, str, str]:
     return pool, src, tgt, wanted
 
 
+def queue_in_words(queue: str) -> str:
+    """A queue's name for people."""
+    pool, src, tgt, wanted = queue_parts(queue)
+    words = f"{src} to {tgt}"
+    if wanted:
+        words += f" with {labels.in_words(labels.decode(wanted))}"
+    return f"{pool} ({words})" if pool not in ("", f"{src}-{tgt}") or wanted else words
+
+
 def member_of(job_id: str, attempt: int) -> str:
     """What waits: the attempt that is to be given next, the first if none was yet."""
     return f"{job_id}|{max(attempt, 1)}"

@@ -1,19 +1,29 @@
 """Who may look at the operator pages, and under which policy browsers show them.
 
-Staff may look; who acts needs the permission `routing.act`. The groups `viewer`, `operator` and
-`admin` are made by `manage.py migrate`; what their permissions are changed to stays so.
+Staff may look; who acts needs the permission `routing.act`. Dead letters have rights of their own.
+The groups `viewer`, `operator` and `admin` are made by `manage.py migrate`; what their permissions
+are changed to stays so.
 """
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
+from django.contrib import messages
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 
+from routing.domain.operators import (
+    ActionOutcome,
+    AlreadySo,
+    NotFound,
+    NotNow,
+    Operator,
+    Source,
+)
 from routing.ops_wiring import Ops, running_ops
 
 ACT = "routing.act"
@@ -70,6 +80,25 @@ async def _answer(request: HttpRequest, view: Any, named: dict[str, Any]) -> Htt
 
 async def may_act(request: HttpRequest) -> bool:
     return bool(await request.user.ahas_perm(ACT))
+
+
+def asked_by(request: HttpRequest) -> Operator:
+    """Who acts, for the audit log."""
+    address = str(request.META.get("REMOTE_ADDR") or "")
+    return Operator(request.user.get_username(), Source.PAGE, address)
+
+
+def tell(request: HttpRequest, outcome: ActionOutcome) -> None:
+    """Say on the next page what came of an action."""
+    sentence = f"{outcome.sentence[:1].upper()}{outcome.sentence[1:]}."
+    if isinstance(outcome, NotFound):
+        messages.error(request, sentence)
+    elif isinstance(outcome, NotNow):
+        messages.warning(request, sentence)
+    elif isinstance(outcome, AlreadySo):
+        messages.info(request, sentence)
+    else:
+        messages.success(request, sentence)
 
 
 def told(request: HttpRequest, sentence: str, *, status: int) -> HttpResponse:

@@ -13,8 +13,8 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from registry.domain.errors import StoreUnavailable
-from routing.domain.operators import ActionOutcome, AlreadySo, NotFound, Operator, Source
-from routing.ops.access import may_act, staff_page, told
+from routing.domain.operators import ActionOutcome, Operator
+from routing.ops.access import asked_by, may_act, staff_page, tell, told
 from routing.ops.views import show
 from routing.ops_wiring import Ops
 from routing.services.actions import LONGEST_REASON, Actions
@@ -106,24 +106,12 @@ async def _act(
         title = f"{act.title} {subject}".strip()
         more = {"act": act, "subject": subject, "back": back, "known": known}
         return await show(request, ops, "act", title=title, longest=LONGEST_REASON, **more)
-    by = Operator(
-        request.user.get_username(), Source.PAGE, str(request.META.get("REMOTE_ADDR") or "")
-    )
+    by = asked_by(request)
     reason = request.POST.get("reason", "").strip()[:LONGEST_REASON]
     try:
         outcome = await act.do(ops.routing.actions, subject, by, reason)
     except StoreUnavailable as error:
         messages.error(request, f"Not done, or not known whether: {error}. You may repeat it.")
     else:
-        _tell(request, outcome)
+        tell(request, outcome)
     return redirect(back, subject) if subject else redirect(back)
-
-
-def _tell(request: HttpRequest, outcome: ActionOutcome) -> None:
-    sentence = f"{outcome.sentence[:1].upper()}{outcome.sentence[1:]}."
-    if isinstance(outcome, NotFound):
-        messages.error(request, sentence)
-    elif isinstance(outcome, AlreadySo):
-        messages.info(request, sentence)
-    else:
-        messages.success(request, sentence)

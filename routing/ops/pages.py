@@ -11,10 +11,13 @@ from typing import Any
 from django.template.loader import get_template
 
 from registry.domain.errors import StoreUnavailable
-from routing.ops import subjects
+from routing.ops import subjects, work
 from routing.ops_wiring import Ops
+from routing.services.deadletters import LetterMark
 from routing.services.feed import Content, Topic
 from routing.services.node_list import NodesTopic
+
+VIEW_LETTERS = "routing.view_deadletters"
 
 Context = dict[str, Any]
 Parts = dict[str, str]
@@ -27,12 +30,13 @@ PAGES: dict[str, Callable[[Ops, str], Awaitable[Drawn]]] = {
     "node": subjects.node,
     "pools": subjects.pools,
     "pool": subjects.pool,
-    "tasks": subjects.tasks,
-    "task": subjects.task,
+    "tasks": work.tasks,
+    "task": work.task,
     "sessions": subjects.sessions,
     "session": subjects.session,
-    "queues": subjects.queues,
-    "letters": subjects.letters,
+    "queues": work.queues,
+    "letters": work.letters,
+    "letter": work.letter,
     "alerts": subjects.alerts,
 }
 
@@ -53,9 +57,15 @@ def open_topic(ops: Ops, name: str) -> Topic | None:
         return NodesTopic(ops.nodes)
     if name == "history":
         return HistoryTopic(ops)
-    if name.partition(":")[0] in PAGES:
-        return PageTopic(ops, name)
-    return None
+    kind = name.partition(":")[0]
+    if kind == "letters":
+        return LettersTopic(ops, name)
+    return PageTopic(ops, name) if kind in PAGES else None
+
+
+def right_for(name: str) -> str:
+    """The permission that one needs to watch a topic; empty where being staff is enough."""
+    return VIEW_LETTERS if name.partition(":")[0] in ("letters", "letter") else ""
 
 
 class PageTopic:
@@ -79,6 +89,22 @@ class PageTopic:
 
     def news(self) -> Content | None:
         return {"parts": self._changed} if self._changed else None
+
+
+class LettersTopic(PageTopic):
+    """A page of dead letters: read again only if some came or went, as a filter reads many."""
+
+    def __init__(self, ops: Ops, name: str) -> None:
+        super().__init__(ops, name)
+        self._mark: LetterMark | None = None
+
+    async def refresh(self) -> None:
+        mark = await self._ops.routing.letters.mark()
+        if mark == self._mark:
+            self._changed = {}
+            return
+        await super().refresh()
+        self._mark = None if "away" in self._parts else mark
 
 
 class HistoryTopic:

@@ -1,4 +1,4 @@
-"""The words and figures of each page's parts, by template.
+"""The words and figures of the parts of pages about the cluster, by template; `work` has the rest.
 
 Not promised: one moment for all parts. Each is as fresh as its source.
 """
@@ -8,12 +8,10 @@ from typing import Any
 
 from routing.domain.alerts import AlertRules
 from routing.ops_wiring import Ops
-from routing.services.overview import JobDetail, PeerState
-from routing.services.reasons import DecisionState
+from routing.services.overview import PeerState
 
 Drawn = dict[str, dict[str, Any]]
 
-FINAL = frozenset({"succeeded", "failed", "cancelled", "expired"})
 NEWS_SHOWN = 12
 
 
@@ -49,7 +47,7 @@ async def cluster(ops: Ops, _: str) -> Drawn:
             "unready": ops.routing.unready(),
             "by_status": {k: v for k, v in sorted(ops.watch.by_status.items()) if v},
             "standby": [f.instance_id for f in ops.pulse.latest if not f.serves],
-            "waiting": sum(ops.pulse.queues.values()),
+            "waiting": ops.queues.total,
             "agree": all(row["agrees"] for row in rows),
         },
         "instances": {"rows": rows, "trouble": ops.boards.trouble()},
@@ -106,32 +104,6 @@ async def pool(ops: Ops, name: str) -> Drawn:
     }
 
 
-async def tasks(ops: Ops, _: str) -> Drawn:
-    return {
-        "tasks": {
-            "running": sum(f.running for f in ops.pulse.latest),
-            "queued": sum(ops.pulse.queues.values()),
-            "sample": ops.pulse.history.samples[-1] if ops.pulse.history.samples else None,
-            "recent": recent_tasks(ops),
-        }
-    }
-
-
-async def task(ops: Ops, job_id: str) -> Drawn:
-    job = await ops.routing.overview.job(job_id)
-    if job is None:
-        return {"task": {"id": job_id, "job": None}}
-    return {
-        "task": {
-            "id": job_id,
-            "job": job,
-            "final": job.state in FINAL,
-            "steps": steps(job),
-            "why": ops.boards.why(job.src_lang, job.tgt_lang) if job.state == "queued" else None,
-        }
-    }
-
-
 async def sessions(ops: Ops, _: str) -> Drawn:
     rows = ops.boards.sessions()
     by_instance = [(f.instance_id, f.sessions) for f in ops.pulse.latest if f.serves]
@@ -159,74 +131,11 @@ async def session(ops: Ops, session_id: str) -> Drawn:
     }
 
 
-async def queues(ops: Ops, _: str) -> Drawn:
-    return {"queues": {"queues": ops.boards.queues(), "flows": flows(ops)}}
-
-
-async def letters(ops: Ops, _: str) -> Drawn:
-    return {"letters": {"letters": dead_letters(ops)}}
-
-
 async def alerts(ops: Ops, _: str) -> Drawn:
     return {
         "alert_list": {"alerts": ops.pulse.alerts, "full": True},
         "rules": {"rules": rules(ops.pulse.rules)},
     }
-
-
-def recent_tasks(ops: Ops) -> list[dict[str, Any]] | None:
-    """Tasks that ended or run; None while nothing in an instance remembers them."""
-    return None
-
-
-def flows(ops: Ops) -> list[dict[str, Any]] | None:
-    """Waiting jobs by queue and tenant; None while queues do not tell tenants apart."""
-    return None
-
-
-def dead_letters(ops: Ops) -> list[dict[str, Any]] | None:
-    """The newest dead letters; None while there is no store of them."""
-    return None
-
-
-def decisions(job: JobDetail) -> dict[int, DecisionState]:
-    """Why each attempt went where it went, by attempt; empty where it was not kept."""
-    return {each.attempt: each for each in job.decisions}
-
-
-def steps(job: JobDetail) -> list[dict[str, Any]]:
-    """The timeline of a job: what happened, in order, with the reasons that are known."""
-    why = decisions(job)
-    found: list[dict[str, Any]] = [
-        {"what": "Accepted", "at_ms": job.accepted_at_ms, "tone": "done"},
-    ]
-    found += [
-        {
-            "what": f"Attempt {past.attempt} failed",
-            "node": past.node_id,
-            "reason": past.reason,
-            "decision": why.get(past.attempt),
-            "tone": "failed",
-        }
-        for past in job.history
-    ]
-    failed = {past.attempt for past in job.history}
-    if job.attempt and job.node_id and job.attempt not in failed:
-        found.append(
-            {
-                "what": f"Attempt {job.attempt}",
-                "node": job.node_id,
-                "reason": "",
-                "decision": why.get(job.attempt),
-                "tone": job.state,
-            }
-        )
-    if job.state in FINAL:
-        what = f"Ended as {job.state}"
-        found.append({"what": what, "reason": f"message {job.seq}", "tone": job.state})
-    elif job.state == "queued":
-        found.append({"what": "Waits for a slot", "tone": "queued"})
-    return found
 
 
 def rules(chosen: AlertRules) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from routing.ops import acts, rehearse, views
+from routing.ops import acts, letters, rehearse, views
 
 app_name = "ops"
 
@@ -19,7 +19,9 @@ urlpatterns = [
     path("sessions", views.sessions, name="sessions"),
     path("sessions/<str:session_id>", views.session, name="session"),
     path("queues", views.queues, name="queues"),
-    path("dead-letters", views.letters, name="letters"),
+    path("dead-letters", letters.letters, name="letters"),
+    path("dead-letters/do/<slug:action>", letters.act_on_letters, name="act-on-letters"),
+    path("dead-letters/<str:letter_id>", letters.letter, name="letter"),
     path("simulate", rehearse.simulate, name="simulate"),
     path("alerts", views.alerts, name="alerts"),
     path("audit", views.audit, name="audit"),

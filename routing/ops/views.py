@@ -17,6 +17,7 @@ from registry.domain.node import NodeStatus
 from routing.models import AuditEntry
 from routing.ops import pages
 from routing.ops.access import may_act, staff_page
+from routing.ops.work import STATES
 from routing.ops_wiring import Ops
 from routing.services.node_list import SORTS, Query
 
@@ -152,7 +153,11 @@ async def version(request: HttpRequest, ops: Ops, epoch: int, number: int) -> Ht
 async def tasks(request: HttpRequest, ops: Ops) -> HttpResponse:
     if wanted := request.GET.get("id", "").strip():
         return redirect("ops:task", job_id=quote(wanted, safe=":@"))
-    return await show(request, ops, "tasks", "tasks", "history", title="Tasks")
+    state = request.GET.get("state", "")
+    state = state if state in STATES else ""
+    topic = f"tasks:{state}" if state else "tasks"
+    more = {"state": state, "states": STATES}
+    return await show(request, ops, "tasks", topic, "history", title="Tasks", **more)
 
 
 @require_safe
@@ -180,12 +185,6 @@ async def session(request: HttpRequest, ops: Ops, session_id: str) -> HttpRespon
 @staff_page
 async def queues(request: HttpRequest, ops: Ops) -> HttpResponse:
     return await show(request, ops, "queues", "queues", "history", title="Queues")
-
-
-@require_safe
-@staff_page
-async def letters(request: HttpRequest, ops: Ops) -> HttpResponse:
-    return await show(request, ops, "letters", "letters", title="Dead letters")
 
 
 @require_safe

@@ -11,10 +11,11 @@ from pools.domain.index import PoolIndex
 from registry.domain.capability import AUTO
 from registry.services.loops import Loops
 from registry.services.views import NodeView, NodeViews
-from routing.domain.queueing import queue_parts
+from routing.domain.labels import has_labels, in_words
+from routing.domain.queueing import NO_LABELS, queue_parts
 from routing.domain.selection import Candidate, SelectionRules, objection
-from routing.services.pulse import Pulse
 from routing.services.sessions import Sessions
+from routing.services.waiting import Waiting
 
 LOOKED_AT = 300
 """Members of a pool that are asked why they take no job: enough to say what is wrong."""
@@ -70,16 +71,6 @@ class Why:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueBoard:
-    """Jobs that wait for one pair, and why."""
-
-    name: str
-    pair: str
-    waiting: int
-    why: Why
-
-
-@dataclass(frozen=True, slots=True)
 class SessionRow:
     """A session whose socket is here."""
 
@@ -99,7 +90,7 @@ class Boards:
         index: PoolIndex,
         sessions: Sessions,
         loops: Loops,
-        pulse: Pulse,
+        waiting: Waiting,
         *,
         rules: SelectionRules,
     ) -> None:
@@ -107,7 +98,7 @@ class Boards:
         self._index = index
         self._sessions = sessions
         self._loops = loops
-        self._pulse = pulse
+        self._waiting = waiting
         self._rules = rules
 
     def trouble(self) -> list[str]:
@@ -116,20 +107,15 @@ class Boards:
 
     def pools(self) -> list[PoolBoard]:
         """All pools in the order of their names."""
-        queued = queued_by_pool(self._pulse.queues)
+        queued = self._queued_by_pool()
         return [self._pool(pool.name, queued) for pool in self._index.pools]
 
     def pool(self, name: str) -> PoolBoard | None:
         if all(pool.name != name for pool in self._index.pools):
             return None
-        return self._pool(name, queued_by_pool(self._pulse.queues))
+        return self._pool(name, self._queued_by_pool())
 
-    def queues(self) -> list[QueueBoard]:
-        """The longest first."""
-        longest = sorted(self._pulse.queues.items(), key=lambda item: (-item[1], item[0]))
-        return [self._queue(name, length) for name, length in longest[:50]]
-
-    def why(self, src: str, tgt: str) -> Why:
+    def why(self, src: str, tgt: str, *, labels: Mapping[str, str] = NO_LABELS) -> Why:
         """What keeps jobs of a pair waiting, as far as is known here."""
         choice = self._index.choose_pool(src, tgt)
         if choice is None:
@@ -139,7 +125,7 @@ class Boards:
             for node_id in list(self._index.members(choice.pool.name))[:LOOKED_AT]
             if src == AUTO or not choice.filtered or self._index.supports(node_id, src, tgt)
         ]
-        reasons = Counter(self._objection(node_id) for node_id in members)
+        reasons = Counter(self._objection(node_id, labels) for node_id in members)
         free = reasons.pop("", 0)
         return Why(
             choice.pool.name,
@@ -160,7 +146,7 @@ class Boards:
             SessionRow(
                 s.session_id,
                 s.init.tenant,
-                f"{s.init.src_lang} \N{RIGHTWARDS ARROW} {s.init.tgt_lang}",
+                arrow(s.init.src_lang, s.init.tgt_lang),
                 s.sent_seq,
                 s.init.platform,
             )
@@ -196,31 +182,30 @@ class Boards:
             queued.get(name, 0),
         )
 
-    def _queue(self, name: str, length: int) -> QueueBoard:
-        src, tgt = pair_of(name)
-        return QueueBoard(name, f"{src} \N{RIGHTWARDS ARROW} {tgt}", length, self.why(src, tgt))
-
-    def _objection(self, node_id: str) -> str:
+    def _objection(self, node_id: str, labels: Mapping[str, str]) -> str:
         view = self._views.get(node_id)
-        return self.passed_over(view) if view is not None else "it left a moment ago"
+        if view is None:
+            return "it left a moment ago"
+        if not has_labels(labels, view.snapshot.labels):
+            return f"it has not all the labels {in_words(labels)}"
+        return self.passed_over(view)
+
+    def _queued_by_pool(self) -> Counter[str]:
+        queued: Counter[str] = Counter()
+        for flow, waiting in self._waiting.lengths.items():
+            queued[pool_of(flow.queue)] += waiting
+        return queued
 
 
-def pair_of(queue: str) -> tuple[str, str]:
-    _, src, tgt, _ = queue_parts(queue)
-    return src, tgt
+def arrow(src: str, tgt: str) -> str:
+    """A pair for people."""
+    return f"{src} \N{RIGHTWARDS ARROW} {tgt}"
 
 
 def pool_of(queue: str) -> str:
     """The pool that a queue's jobs are counted to."""
     pool, src, tgt, _ = queue_parts(queue)
     return pool or f"{'*' if src == AUTO else src}-{tgt}"
-
-
-def queued_by_pool(queues: Mapping[str, int]) -> dict[str, int]:
-    queued: Counter[str] = Counter()
-    for queue, length in queues.items():
-        queued[pool_of(queue)] += length
-    return dict(queued)
 
 
 def _candidate(view: NodeView) -> Candidate:

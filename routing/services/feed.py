@@ -56,10 +56,12 @@ class Feed:
         open_topic: Callable[[str], Topic | None],
         *,
         spawn: Callable[[Coroutine[Any, Any, object]], object],
+        right_for: Callable[[str], str] = lambda _: "",
         tick_ms: int = TICK_MS,
     ) -> None:
         self._open_topic = open_topic
         self._spawn = spawn
+        self.right_for = right_for
         self._tick_ms = tick_ms
         self._topics: dict[str, Topic] = {}
         self._viewers: dict[str, dict[Viewer, bool]] = {}  # topic to viewers: up to date?

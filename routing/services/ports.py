@@ -18,6 +18,7 @@ from routing.domain.outcome import (
     Exhausted,
     Fault,
     Finished,
+    Glance,
     JournalEntry,
     Reservation,
     Resumed,
@@ -111,6 +112,9 @@ class JobStore(Protocol):
         """
 
     async def get(self, job_id: str) -> StoredJob | None: ...
+
+    async def glance(self, job_id: str) -> Glance | None:
+        """Where a job stands, without what it carries."""
 
 
 class SessionStore(Protocol):

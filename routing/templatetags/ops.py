@@ -52,6 +52,25 @@ def span(ms: int | float | str | None) -> str:
 
 
 @register.filter
+def precise(ms: float | str | None) -> str:
+    """A short duration, to tell 2 ms from 2.4; a dash where nothing was measured."""
+    if ms is None or isinstance(ms, str):
+        return "\N{EN DASH}"
+    return f"{ms:.1f} ms" if ms < 100 else span(ms)
+
+
+@register.filter
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+@register.filter
+def quarters(step: int) -> str:
+    """How busy a machine is, as it was compared: in quarters."""
+    return f"{25 * step} % +" if step else "below 25 %"
+
+
+@register.filter
 def moment(ms: int | datetime | None) -> SafeString | str:
     """A time of day, with the date for those who ask."""
     if not ms:

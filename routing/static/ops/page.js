@@ -43,6 +43,12 @@ function onFrame(frame) {
   listeners.get(frame.topic)?.(frame);
 }
 
+/* One box that picks all of its table: a form's own boxes carry what is meant. */
+document.addEventListener("change", ({ target }) => {
+  if (!target.matches?.("[data-pick-all]")) return;
+  for (const box of target.closest("table").querySelectorAll("tbody .pick input")) box.checked = target.checked;
+});
+
 async function start() {
   showActions();
   if (document.querySelector("[data-chart]")) {
