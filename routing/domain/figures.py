@@ -22,7 +22,7 @@ class Figures(msgspec.Struct, frozen=True):
 
     `unfinished` counts the jobs of sessions there that have not ended.
     `held` counts reservations on the nodes connected here, `running` the attempts they have.
-    `p50_ms` and `p99_ms` are of dispatch, where something was dispatched.
+    `p50_ms` and `p99_ms` are of what was dispatched within a minute, if something was.
     """
 
     instance_id: str

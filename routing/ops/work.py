@@ -36,10 +36,10 @@ async def tasks(ops: Ops, state: str) -> Drawn:
             "unfinished": sum(f.unfinished for f in ops.pulse.latest),
             "queued": ops.queues.total,
             "sample": samples[-1] if samples else None,
-            "instances": [f for f in ops.pulse.latest if f.serves],
         },
         "live": await _live(ops, state),
         "ended": _ended(ops, state),
+        "shares": {"instances": [f for f in ops.pulse.latest if f.serves]},
     }
 
 
@@ -118,7 +118,7 @@ def steps(job: JobDetail) -> list[dict[str, Any]]:
                 "what": f"Attempt {attempt}" + (" failed" if past else ""),
                 "node": past.node_id if past else job.node_id,
                 "reason": past.reason if past else "",
-                "said": past if past is not None and past.code else None,
+                "code": past.code if past else None,
                 "placed": why,
                 "because": because(why) if why is not None else "",
                 "tone": "failed" if past else job.state,

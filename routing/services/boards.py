@@ -67,6 +67,8 @@ class Why:
             return f"Pool {self.pool} has no nodes now."
         if self.free:
             return f"{self.free} of {self.looked_at} nodes have room: it goes out in a moment."
+        if self.looked_at == 1:
+            return f"The only node in {self.pool} cannot take it now."
         return f"None of {self.looked_at} nodes in {self.pool} can take it now."
 
 

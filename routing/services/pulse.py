@@ -5,6 +5,7 @@ One call of the store a beat, whatever the size of the cluster or the number of 
 Not promised: exact rates. A beat that comes late covers a longer time, and is divided by it.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +31,10 @@ from routing.services.ports import FigureStore
 from routing.services.watch import NodeWatch
 
 log = structlog.get_logger(__name__)
+
+
+PERCENTILE_BEATS = 12
+"""Percentiles are of so many beats, a minute: those of one beat would be of a few tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Pulse:
         self._wall_clock = wall_clock
         self._counted = count()
         self._counted_at_ms = clock()
+        self._dispatched = deque([self._counted.dispatched], maxlen=PERCENTILE_BEATS + 1)
         self._since: dict[str, int] = {}
         self._own_since: dict[str, int] = {}
         self._queues_since: dict[str, int] = {}
@@ -120,7 +126,8 @@ class Pulse:
         now_ms, counts = self._clock(), self._count()
         seconds = max(now_ms - self._counted_at_ms, 1) / 1000
         before, self._counted, self._counted_at_ms = self._counted, counts, now_ms
-        dispatched = list(map(sub, counts.dispatched, before.dispatched))
+        self._dispatched.append(counts.dispatched)
+        dispatched = list(map(sub, counts.dispatched, self._dispatched[0]))
         return msgspec.structs.replace(
             self._measure(),
             accepted_per_s=_rate(before.accepted, counts.accepted, seconds),

@@ -91,9 +91,9 @@ def because(decision: DecisionState) -> str:
     others = [each for each in decision.candidates if each.id != decision.node]
     if chosen is None or not others:
         return "No other candidate was found."
-    refused = [each for each in others if each.answers and each.pressure != chosen.pressure]
-    if refused:
-        told = ", ".join(f"{each.id} was {each.answers[-1]}" for each in refused)
+    asked = [each for each in others if each.answers]
+    if asked:
+        told = ", ".join(f"{each.id} was {each.answers[-1]}" for each in asked)
         return f"Of those that were asked before it, {told}."
     return _against(chosen, others[0])
 

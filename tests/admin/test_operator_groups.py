@@ -19,6 +19,17 @@ def test_only_operators_and_admins_may_act(group: str, acts: bool) -> None:
     assert user.has_perm("routing.view_auditentry")
 
 
+@pytest.mark.parametrize(
+    ("group", "acts"), [("viewer", False), ("operator", True), ("admin", True)]
+)
+def test_all_groups_see_dead_letters_and_operators_replay_and_drop(group: str, acts: bool) -> None:
+    user = User.objects.create_user("someone", is_staff=True)
+    user.groups.add(Group.objects.get(name=group))
+    assert user.has_perm("routing.view_deadletters")
+    assert user.has_perm("routing.replay_deadletters") is acts
+    assert user.has_perm("routing.drop_deadletters") is acts
+
+
 def test_every_permission_that_a_group_is_to_have_exists() -> None:
     for name, wanted in GROUPS.items():
         assert Group.objects.get(name=name).permissions.count() == len(set(wanted)), name

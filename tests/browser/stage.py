@@ -4,11 +4,17 @@ from dataclasses import dataclass
 
 from playwright.async_api import Page
 
-from tests.support.agents import Node, Session, translating
+from tests.support.agents import Answer, Frame, Node, Session, result, translating
 from tests.support.cluster import Cluster, Instance
 
-PATIENT = {"SCHED_PRESENCE_TTL_MS": "10000", "SCHED_OWNER_TTL_MS": "10000"}
-"""A browser that starts may hold up the nodes' heartbeats for some seconds."""
+PATIENT = {
+    "SCHED_PRESENCE_TTL_MS": "10000",
+    "SCHED_OWNER_TTL_MS": "10000",
+    "SCHED_QUEUE_TIMEOUT_MS": "300000",
+    "SCHED_JOB_TIMEOUT_MS": "300000",
+}
+"""A browser that starts may hold up the nodes' heartbeats for some seconds. What waits or is at
+work is to be seen on one page after the other."""
 
 PASSWORD = "tests-only"
 PEOPLE = """
@@ -27,6 +33,12 @@ NODES = (
 )
 
 
+def refusing(node_id: str) -> Answer:
+    """Fails every job at once, and says why."""
+    error = {"code": "GPU_OOM", "message": "out of memory: 11.2 of 12 GB are taken"}
+    return lambda job: [result(job, node_id, success=False, error=error)]
+
+
 @dataclass
 class Stage:
     """What a test plays with."""
@@ -35,6 +47,7 @@ class Stage:
     instances: list[Instance]
     nodes: dict[str, Node]
     idle: Node
+    broken: Node
     session: Session
 
     @classmethod
@@ -52,15 +65,46 @@ class Stage:
         # It takes what it is given and never answers: so tasks are seen at work, and waiting.
         idle = Node(instances[1].node_url, "gpu-slow-1", "fr-en", slots=1)
         await idle.open()
+        broken = Node(instances[1].node_url, "gpu-bad-1", "it-en", answer=refusing("gpu-bad-1"))
+        await broken.open()
         session = Session(instances[0].session_url, "zh", "en")
         await session.open()
         await session.say(0)
         await session.translated(0)
-        return cls(cluster, instances, nodes, idle, session)
+        return cls(cluster, instances, nodes, idle, broken, session)
 
     @property
     def one(self) -> Instance:
         return self.instances[0]
+
+    async def bury(self, count: int, *, tenant: str = "acme") -> None:
+        """Dead letters, of jobs that the one node that could take them gave up."""
+        session = Session(self.one.session_url, "it", "en", tenant_id=tenant)
+        await session.open()
+        for index in range(count):
+            await session.say(index)
+            assert (await session.terminal(index))["code"] == "NODE_FAILED"
+
+    async def repair(self) -> None:
+        """The node that failed everything comes back well."""
+        await self.broken.close()
+        url, node_id = self.instances[1].node_url, self.broken.node_id
+        self.broken = Node(url, node_id, "it-en", answer=translating(node_id))
+        await self.broken.open()
+
+    async def work(self) -> str:
+        """Jobs that wait, of three tenants; returns one that was tried again."""
+        retried: Frame = {}
+        for tenant, count, priority in (("acme", 3, 5), ("globex", 2, 5), ("initech", 1, 8)):
+            session = Session(self.one.session_url, "fr", "en", tenant_id=tenant)
+            await session.open()
+            for index in range(count):
+                await session.say(index, priority=priority)
+                await session.expect("utterance_ack", nth=index + 1)
+            retried = retried or await self.idle.expect("job_assign")
+        await self.idle.close()
+        await self.idle.open()
+        return str(retried["job_id"])
 
     async def log_in(self, page: Page, user: str) -> None:
         await page.goto(self.one.url("/ops/"))

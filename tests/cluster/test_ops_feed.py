@@ -30,6 +30,12 @@ for name, staff in (("vera", True), ("mallory", False)):
 """
 
 
+MAY_SEE_LETTERS = """
+from django.contrib.auth.models import Group, User
+User.objects.get(username="vera").groups.add(Group.objects.get(name="viewer"))
+"""
+
+
 @pytest.fixture
 def cookies(cluster: Cluster) -> dict[str, str]:
     """The cookies of a member of staff and of one who is not."""
@@ -150,6 +156,24 @@ async def test_a_wrong_message_is_answered_and_the_socket_stays(
         assert json.loads(await asyncio.wait_for(socket.recv(), 10))["topic"] == "bar"
 
 
+async def test_dead_letters_are_watched_by_those_who_may_see_them(
+    cluster: Cluster, cookies: dict[str, str]
+) -> None:
+    (instance,) = await cluster.start_instances("one")
+
+    async def told(socket: Any, *, frames: int) -> set[str]:
+        await socket.send(json.dumps({"watch": ["letter:x", "letters:code=A", "bar"]}))
+        got = [json.loads(await asyncio.wait_for(socket.recv(), 10)) for _ in range(frames)]
+        return {frame["topic"] for frame in got}
+
+    async with watching(instance, cookie=cookies["vera"]) as socket:
+        assert await told(socket, frames=1) == {"bar"}
+    done = await asyncio.to_thread(cluster.run, "shell", "-v", "0", "-c", MAY_SEE_LETTERS)
+    assert done.returncode == 0, done.stderr
+    async with watching(instance, cookie=cookies["vera"]) as socket:
+        assert await told(socket, frames=3) == {"letter:x", "letters:code=A", "bar"}
+
+
 async def test_pages_are_for_staff_and_carry_the_policy(
     cluster: Cluster, cookies: dict[str, str], tmp_path: Path
 ) -> None:
@@ -173,5 +197,6 @@ async def test_pages_are_for_staff_and_carry_the_policy(
         assert "/admin/login/" in url
         _, url, _ = await asyncio.to_thread(get, f"/ops/{path}")
         assert "/admin/login/" in url
-    status, _, _ = await asyncio.to_thread(get, "/ops/do/step-down", cookies["vera"])
-    assert status == 403
+    for path in ("do/step-down", "dead-letters", "dead-letters/x", "dead-letters/do/drop?all=1"):
+        status, _, _ = await asyncio.to_thread(get, f"/ops/{path}", cookies["vera"])
+        assert status == 403, path

@@ -11,7 +11,7 @@ from routing.domain.figures import Figures
 from routing.domain.spread import BOUNDS_US, bucket_of
 from routing.services.boards import pool_of
 from routing.services.history import KEPT, History, Sample, sample
-from routing.services.pulse import Counts, Outstanding, Pulse
+from routing.services.pulse import PERCENTILE_BEATS, Counts, Outstanding, Pulse
 from routing.services.watch import NodeWatch
 from routing.store.memory.figures import MemoryFigureStore
 
@@ -30,7 +30,7 @@ class Cluster:
 class Process:
     def __init__(self, name: str, cluster: Cluster) -> None:
         self.figures = Figures(name)
-        self.counts = Counts(0, 0, 0)
+        self.counts = Counts(0, 0, 0, (0,) * (len(BOUNDS_US) + 1))
         self.outstanding = Outstanding({})
         self.pools = {"zh-en": 2}
         self.away = False
@@ -85,26 +85,30 @@ async def test_rates_are_of_the_time_since_the_beat_before(cluster: Cluster) -> 
     assert (last.accepted_per_s, last.finished_per_s, last.retried_per_s) == (10.0, 10.0, 1.0)
 
 
-async def test_percentiles_are_of_what_was_dispatched_since_the_beat_before(
-    cluster: Cluster,
-) -> None:
+async def test_percentiles_are_of_what_was_dispatched_within_a_minute(cluster: Cluster) -> None:
     one = cluster.process("one")
     counts = [0] * (len(BOUNDS_US) + 1)
-    counts[bucket_of(900_000)] = 1_000
-    one.counts = Counts(0, 0, 0, tuple(counts))
-    await one.pulse.turn()
-    assert one.pulse.latest[0].p50_ms is None  # before there is anything to compare with
-    await one.pulse.turn()
-    assert one.pulse.latest[0].p50_ms is None
-    counts[bucket_of(4_000)] += 99
-    counts[bucket_of(12_000)] += 1
-    one.counts = Counts(0, 0, 0, tuple(counts))
-    await one.pulse.turn()
-    told = one.pulse.latest[0]
-    assert told.p50_ms is not None
-    assert told.p99_ms is not None
-    assert 3 < told.p50_ms < 5
-    assert told.p99_ms == 5.0
+
+    async def beat() -> tuple[float | None, float | None]:
+        one.counts = Counts(0, 0, 0, tuple(counts))
+        await one.pulse.turn()
+        return one.pulse.latest[0].p50_ms, one.pulse.latest[0].p99_ms
+
+    assert await beat() == (None, None)
+    assert await beat() == (None, None)
+    counts[bucket_of(900_000)] += 99
+    counts[bucket_of(4_000)] += 1
+    p50, p99 = await beat()
+    assert p50 is not None
+    assert 750 < p50 < 1_000
+    counts[bucket_of(4_000)] += 9_900
+    p50, p99 = await beat()
+    assert p50 is not None
+    assert 3 < p50 < 5
+    assert p99 == 5.0
+    for _ in range(PERCENTILE_BEATS - 1):
+        assert (await beat())[1] is not None
+    assert await beat() == (None, None)
 
 
 async def test_the_leaders_alerts_are_seen_by_all(cluster: Cluster) -> None:
