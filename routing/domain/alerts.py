@@ -201,7 +201,7 @@ def _work(now: Readings, rules: AlertRules) -> Iterator[Breach]:
                 "queue age",
                 queue,
                 Severity.WARNING,
-                f"Jobs have waited for {queue_in_words(queue)} for {standing_ms / 1000:.0f} s"
+                f"Jobs of {queue_in_words(queue)} have waited for {standing_ms / 1000:.0f} s"
                 " without a break.",
                 "The queues page says why its nodes are passed over; add nodes for the pair.",
             )
@@ -222,7 +222,7 @@ def _work(now: Readings, rules: AlertRules) -> Iterator[Breach]:
             "dead letters",
             "cluster",
             Severity.WARNING,
-            f"{now.dead_letters} jobs lie in the dead letters.",
+            f"{now.dead_letters} in the dead letters: work that nobody could do.",
             "Read why they failed, then replay or drop them.",
         )
 
