@@ -7,9 +7,9 @@ SECONDS ?=
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help run test test-redis lint check types contracts clean \
+.PHONY: help run test test-redis test-browser check-alerts lint check types contracts clean \
 	bench bench-peers bench-leader bench-push bench-sync bench-outage bench-evenness \
-	bench-queueing bench-recovery fuzz audit licences
+	bench-queueing bench-recovery bench-viewers fuzz audit licences
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -19,6 +19,13 @@ run: .venv/run.stamp  ## run the whole system with simulated nodes and sessions 
 
 test: .venv/dev.stamp  ## run the whole test suite
 	@$(BIN)/python -m pytest
+
+test-browser: .venv/dev.stamp  ## test the operator pages in a browser (needs Debian's chromium; minutes)
+	@$(BIN)/python -m pytest tests/browser
+
+check-alerts:  ## check the Prometheus rules and their tests (needs promtool, of Debian's prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is missing: apt-get install prometheus" >&2; exit 1; }
+	@promtool check rules docs/prometheus-rules.yml && promtool test rules docs/prometheus-rules-test.yml
 
 test-redis: .venv/dev.stamp  ## test over Sentinel, Cluster and TLS (some minutes; TLS needs Debian's redis-server)
 	@$(BIN)/python -m pytest tests/redis_forms
@@ -61,6 +68,8 @@ bench-queueing: .venv/dev.stamp  ## measure freed slots, a flooded tenant's neig
 bench-recovery: .venv/dev.stamp  ## measure how soon work runs again after an instance or a node is lost
 	@$(BIN)/python -m bench recovery $(ARGS)
 
+bench-viewers: .venv/dev.stamp  ## measure what 0, 1 and 50 viewers of 5,000 nodes cost an instance
+	@$(BIN)/python -m bench viewers $(ARGS)
 
 fuzz: .venv/dev.stamp  ## send 100,000 broken frames and as many requests as it takes (an hour or so)
 	@FUZZ_EXAMPLES=17000 $(BIN)/python -m pytest tests/sockets/test_random_frames.py tests/sockets/test_random_requests.py

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from bench import dispatch, evenness, leader, outage, push, queueing, recovery, sync
+from bench import dispatch, evenness, leader, outage, push, queueing, recovery, sync, viewers
 from bench.peers import compare
 
 VERBS: dict[str, ModuleType] = {
@@ -18,6 +18,7 @@ VERBS: dict[str, ModuleType] = {
     "evenness": evenness,
     "queueing": queueing,
     "recovery": recovery,
+    "viewers": viewers,
 }
 
 

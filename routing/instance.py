@@ -28,10 +28,12 @@ from routing.services.connections import Connections
 from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
+from routing.services.dispatch_times import DispatchTimes
 from routing.services.draining import Draining
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.lately import Lately
 from routing.services.leaving import Leaving
 from routing.services.letter_actions import LetterActions
 from routing.services.losses import Losses
@@ -105,12 +107,14 @@ class Routing:
     tenants: Tenants
     waiting: Waiting
     completion: Completion
+    lately: Lately
     retries: Retries
     losses: Losses
     slot_check: SlotCheck
     draining_nodes: Draining
     leaving: Leaving
     intake: Intake
+    dispatch_times: DispatchTimes
     island: Island
     handover: Handover
     overview: Overview

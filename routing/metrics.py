@@ -5,11 +5,18 @@ No label has as many values as there are nodes or sessions: a page stays small a
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from routing.domain.spread import BOUNDS_US
 from routing.instance import Routing
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -64,12 +71,21 @@ class _Figures:
         ):
             yield CounterMetricFamily(name, help_text, value=float(count))
         yield self._nodes_by_status()
+        yield self._dispatch_times()
 
     def _nodes_by_status(self) -> Metric:
         family = GaugeMetricFamily("sched_nodes", "Nodes in this view.", labels=["status"])
         counts = Counter(view.snapshot.status.value for view in self._routing.registry.views)
         for status, count in sorted(counts.items()):
             family.add_metric([status], count)
+        return family
+
+    def _dispatch_times(self) -> Metric:
+        times = self._routing.dispatch_times
+        bounds = (*(f"{bound_us / 1e6:g}" for bound_us in BOUNDS_US), "+Inf")
+        buckets = list(zip(bounds, accumulate(times.counts), strict=True))
+        family = HistogramMetricFamily("sched_dispatch_seconds", "From utterance to job_assign.")
+        family.add_metric([], buckets, times.total_us / 1e6)
         return family
 
     def _leading(self) -> bool:

@@ -55,6 +55,18 @@ def _refuse() -> NoReturn:
     raise TypeError("the audit log is only ever added to")
 
 
+class Cluster(models.Model):
+    """No table: it stands for what operators act on, so that there is a permission for it."""
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions = [("act", "Can act on nodes, the leader and the pools")]
+
+    def __str__(self) -> str:
+        return "the cluster"
+
+
 class OperatorToken(models.Model):
     """A token that lets a program act for a staff user. Only its hash is kept."""
 

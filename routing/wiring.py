@@ -29,10 +29,12 @@ from routing.services.connections import Connections
 from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
+from routing.services.dispatch_times import DispatchTimes
 from routing.services.draining import Draining
 from routing.services.handover import Handover
 from routing.services.intake import Intake
 from routing.services.island import Island
+from routing.services.lately import Lately
 from routing.services.leaving import Leaving
 from routing.services.letter_actions import LetterActions
 from routing.services.losses import Losses
@@ -133,6 +135,7 @@ def build_routing(*, serves: bool = True) -> Routing:
     )
     letters = _letters(registry, pools, stores)
     letters.listen(delivery)
+    lately = Lately(wall_ms)
     completion = Completion(
         stores.jobs,
         slots,
@@ -143,6 +146,7 @@ def build_routing(*, serves: bool = True) -> Routing:
         sessions,
         deadlines,
         letters,
+        lately,
         instance_id=me,
     )
     retries = Retries(
@@ -205,7 +209,17 @@ def build_routing(*, serves: bool = True) -> Routing:
         spawn=lambda work: registry.loops.spawn(work, name="tenant's share"),
     )
     completion.listeners.append(shares.ended)
-    intake = Intake(stores.jobs, slots, waiting, assignment, placement, deadlines, limits=limits)
+    times = DispatchTimes()
+    intake = Intake(
+        stores.jobs,
+        slots,
+        waiting,
+        assignment,
+        placement,
+        deadlines,
+        limits=limits,
+        times=times,
+    )
     replays = Replays(
         stores.letters, stores.jobs, stores.sessions, intake, delivery, instance_id=me
     )
@@ -233,12 +247,14 @@ def build_routing(*, serves: bool = True) -> Routing:
         tenants=tenants,
         waiting=waiting,
         completion=completion,
+        lately=lately,
         retries=retries,
         losses=losses,
         slot_check=SlotCheck(stores.jobs, slots),
         draining_nodes=draining_nodes,
         leaving=leaving,
         intake=intake,
+        dispatch_times=times,
         island=Island(
             stores.jobs,
             sessions,

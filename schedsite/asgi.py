@@ -20,7 +20,11 @@ try:
 except ImproperlyConfigured as error:
     sys.exit(f"error: {error}")
 
+from channels.auth import AuthMiddlewareStack
+from channels.security.websocket import AllowedHostsOriginValidator
+
 from routing.consumers.node import NodeConsumer
+from routing.consumers.ops import OpsConsumer
 from routing.consumers.session import SessionConsumer
 from routing.views import PROBES
 from schedsite import urls  # noqa: F401 (now, and not in the first request: it takes a while)
@@ -39,6 +43,15 @@ _BY_COOKIE = {"/ws/ops"}
 """Sockets that a cookie lets in."""
 
 
+async def _watch(scope: Scope, receive: Receive, send: Send) -> None:
+    await OpsConsumer(process.routing, process.feed)(scope, receive, send)
+
+
+# A browser's socket carries its cookies, whoever opened it: only pages of our own may. Agents and
+# clients send no Origin, and none is asked of them.
+_ops_socket: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(_watch))
+
+
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one connection, or the server's own life."""
     if scope["type"] == "lifespan":
@@ -55,6 +68,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _serve_socket(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"].rstrip("/")
+    if path == "/ws/ops" and _may_come_from(scope, path):
+        await _ops_socket(scope, receive, send)
+        return
     consumer = _SOCKETS.get(path)
     if consumer is None or not _may_come_from(scope, path):
         # Closed before it was accepted: the client sees its handshake refused.

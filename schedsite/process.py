@@ -16,7 +16,10 @@ from django.conf import settings
 from django.core.exceptions import RequestAborted
 
 from routing.instance import Routing
+from routing.ops.pages import open_topic, right_for
+from routing.ops_wiring import build_ops, set_running_ops
 from routing.running import set_running
+from routing.services.feed import Feed
 from routing.wiring import build_routing
 
 log = structlog.get_logger(__name__)
@@ -27,6 +30,12 @@ class Process:
 
     def __init__(self) -> None:
         self.routing: Routing = build_routing()
+        self.ops = build_ops(self.routing)
+        self.feed = Feed(
+            lambda name: open_topic(self.ops, name),
+            spawn=lambda work: self.routing.registry.loops.spawn(work, name="feed"),
+            right_for=right_for,
+        )
         self._started = False
         self._stopping: asyncio.Task[None] | None = None
 
@@ -35,7 +44,9 @@ class Process:
         if not self._started:
             self._started = True
             set_running(self.routing)
+            set_running_ops(self.ops)
             self.routing.start()
+            self.ops.start()
 
     async def stop(self) -> None:
         """Leave the cluster, within SCHED_STOP_TIMEOUT_MS; a second call waits for the first."""

@@ -9,7 +9,8 @@ from routing.admin_letters import letter_urls
 from routing.api import api
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/admin/live/")),
+    path("", RedirectView.as_view(url="/ops/")),
+    path("ops/", include("routing.ops.urls")),
     path("admin/live/", include(live_urls(admin.site))),
     path("admin/deadletters/", include(letter_urls(admin.site))),
     path("admin/", admin.site.urls),

@@ -11,7 +11,7 @@ DIRECT = frozenset(
     (
         *("del", "exists", "get", "mget", "pexpire", "pttl", "set", "hdel", "hexists", "hmget"),
         *("hvals", "sadd", "smembers", "srem", "zrange", "zrem", "xack", "xadd", "xdel"),
-        *("xgroup", "xrange", "xread", "xreadgroup", "xrevrange", "xtrim"),
+        *("xgroup", "xlen", "xrange", "xread", "xreadgroup", "xrevrange", "xtrim"),
     )
 )
 CARRIERS = frozenset(("eval", "evalsha"))

@@ -42,6 +42,7 @@ carry that key's whole name as their tag, which hashes exactly like the untagged
 | `queues:{queue}:served` | hash: tenant -> service it had by its weight | while jobs wait | dispatch |
 | `queues:{queue}:pulled` | sorted set: pulled jobs by when they are to be back | seconds | dispatch |
 | `queues:{queue}:news` | stream: flows that began to wait, or are empty | capped at 1,000 | dispatch |
+| `ops:{ops}:figures` | hash: process id -> server time, Figures JSON | 30 s, renewed by each process | each process |
 """
 
 import hashlib
@@ -73,6 +74,7 @@ class Keys:
         self.queue_served = f"{root}:queues:{{queue}}:served"
         self.queue_pulled = f"{root}:queues:{{queue}}:pulled"
         self.queue_news = f"{root}:queues:{{queue}}:news"
+        self.figures = f"{root}:ops:{{ops}}:figures"
 
     def node_owner(self, node_id: str) -> str:
         return f"{self._root}:nodes:owner:{{node:{node_id}}}"

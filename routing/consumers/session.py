@@ -43,6 +43,7 @@ class SessionConsumer(SocketConsumer):
         return None
 
     async def frame(self, data: str | bytes) -> None:
+        began_ns = self.routing.dispatch_times.now_ns()
         message, fields = wire.SESSION_FRAMES.decode(data)
         if isinstance(message, wire.SessionInit):
             await self._init(message)
@@ -50,7 +51,7 @@ class SessionConsumer(SocketConsumer):
         session = self._held(message)
         match message:
             case wire.Utterance():
-                await self._utterance(session, message, fields)
+                await self._utterance(session, message, fields, began_ns)
             case wire.ResultAck():
                 with contextlib.suppress(StoreUnavailable):  # the next one trims what this did not
                     await self.routing.sessions.acknowledge(session, seq=message.seq)
@@ -143,10 +144,12 @@ class SessionConsumer(SocketConsumer):
         )
 
     async def _utterance(
-        self, session: Session, message: wire.Utterance, fields: wire.Fields
+        self, session: Session, message: wire.Utterance, fields: wire.Fields, began_ns: int
     ) -> None:
         index = message.utterance_index
-        outcome = self._not_allowed(message) or await self._submit(session, message, fields)
+        outcome = self._not_allowed(message) or await self._submit(
+            session, message, fields, began_ns
+        )
         if isinstance(outcome, Refused):
             more: dict[str, Any] = {"details": outcome.details} if outcome.details else {}
             self.refuse(
@@ -171,7 +174,7 @@ class SessionConsumer(SocketConsumer):
         return Refused(ErrorCode.UNAUTHORIZED, f"the session token does not allow {src} to {tgt}")
 
     async def _submit(
-        self, session: Session, message: wire.Utterance, fields: wire.Fields
+        self, session: Session, message: wire.Utterance, fields: wire.Fields, began_ns: int
     ) -> Acknowledged | Refused:
         island = self.routing.island
         job = job_id(session.session_id, message.utterance_index)
@@ -180,7 +183,7 @@ class SessionConsumer(SocketConsumer):
         if island.knows(job):
             return Acknowledged(job, "duplicate")
         try:
-            outcome = await self._take_in(session, job, message, fields)
+            outcome = await self._take_in(session, job, message, fields, began_ns)
         except StoreUnavailable:
             # What came of it in the store, if anything, ends with what the island makes of it.
             island.begin()
@@ -190,7 +193,12 @@ class SessionConsumer(SocketConsumer):
         return outcome
 
     async def _take_in(
-        self, session: Session, job: str, message: wire.Utterance, fields: wire.Fields
+        self,
+        session: Session,
+        job: str,
+        message: wire.Utterance,
+        fields: wire.Fields,
+        began_ns: int,
     ) -> Acknowledged | Refused:
         """Take an utterance as one of its tenant's, if that may have one more."""
         limit = self._grant.in_flight if self._grant is not None else None
@@ -201,7 +209,7 @@ class SessionConsumer(SocketConsumer):
                 "the tenant has as many unfinished utterances as it may have; wait for results",
                 {"retry_after_ms": RETRY_AFTER_MS},
             )
-        outcome = await self.routing.intake.submit(session, message, fields)
+        outcome = await self.routing.intake.submit(session, message, fields, began_ns=began_ns)
         taken = isinstance(outcome, Acknowledged) and outcome.status != "duplicate"
         if share is Share.HELD and not taken:
             await self.routing.shares.release(job)

@@ -11,6 +11,7 @@ class Source(StrEnum):
     API = "api"
     ADMIN = "admin"
     COMMAND = "command"
+    PAGE = "page"
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,15 @@ class StoredJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """Where a job stands: the little that a list of jobs shows."""
+
+    state: str
+    attempt: int
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSession:
     """A session as the store has it, without its secrets. `seq` is its last terminal message."""
 

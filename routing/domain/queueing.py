@@ -120,11 +120,21 @@ def _queue(pool: str, src: str, tgt: str, wanted: str) -> str:
     return f"{pool}|{src}>{tgt}{LABELS}{wanted}" if wanted else f"{pool}|{src}>{tgt}"
 
 
-def _pair(text: str) -> tuple[str, str, str]:
-    """Source, target and labels out of a queue's name."""
-    pair, _, wanted = text.partition(LABELS)
+def queue_parts(queue: str) -> tuple[str, str, str, str]:
+    """Pool, source, target and labels of a queue, out of its name."""
+    pool, _, pair = queue.rpartition("|")
+    pair, _, wanted = pair.partition(LABELS)
     src, _, tgt = pair.partition(">")
-    return src, tgt, wanted
+    return pool, src, tgt, wanted
+
+
+def queue_in_words(queue: str) -> str:
+    """A queue's name for people."""
+    pool, src, tgt, wanted = queue_parts(queue)
+    words = f"{src} to {tgt}"
+    if wanted:
+        words += f" with {labels.in_words(labels.decode(wanted))}"
+    return f"{pool} ({words})" if pool not in ("", f"{src}-{tgt}") or wanted else words
 
 
 def member_of(job: str, attempt: int) -> str:
@@ -138,8 +148,7 @@ def member_of(job: str, attempt: int) -> str:
 
 def flow_of(brief: Brief, *, failed_on: Iterable[str] = ()) -> Flow:
     """Where a job waits that failed on these nodes."""
-    pool, _, pair = brief.queue.rpartition("|")
-    src, tgt, wanted = _pair(pair)
+    pool, src, tgt, wanted = queue_parts(brief.queue)
     avoid = ",".join(sorted(set(failed_on)))
     return Flow(pool, src, tgt, brief.priority, avoid, brief.tenant, wanted)
 
@@ -151,7 +160,7 @@ def flow_of_job(job: StoredJob) -> Flow:
 def flow_named(name: str) -> Flow:
     """The flow of this name; raises ValueError when it is none."""
     pool, pair, priority, avoid, tenant = name.split("|", 4)
-    src, tgt, wanted = _pair(pair)
+    _, src, tgt, wanted = queue_parts(pair)
     return Flow(pool, src, tgt, int(priority), avoid, tenant, wanted)
 
 

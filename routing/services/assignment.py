@@ -35,11 +35,12 @@ Undelivered = Callable[..., Awaitable[None]]
 class Held:
     """An attempt that a node of this instance holds. It is `owed` a word until the node says one.
 
-    Only nodes that acknowledge owe one.
+    Only nodes that acknowledge owe one. `since_ms` is when it got it, or came back with it.
     """
 
     attempt: int
     origin: str
+    since_ms: int
     owed: bool = False
 
 
@@ -141,6 +142,13 @@ class Assignment:
         held = self._held(node_id, job_id)
         return held is not None and held.attempt == attempt
 
+    def held_for_ms(self, node_id: str, job_id: str, attempt: int) -> int | None:
+        """How long a node of ours has held this attempt; None when it does not."""
+        held = self._held(node_id, job_id)
+        if held is None or held.attempt != attempt:
+            return None
+        return self._clock() - held.since_ms
+
     def attempt_of(self, node_id: str, job_id: str) -> int | None:
         """Which attempt of a job a node of ours holds."""
         held = self._held(node_id, job_id)
@@ -152,7 +160,7 @@ class Assignment:
 
     def adopt(self, node_id: str, job_id: str, attempt: int, *, origin: str = "") -> None:
         """A node that came back says that it still works on this attempt."""
-        self._running[node_id][job_id] = Held(attempt, origin or self._instance_id)
+        self._running[node_id][job_id] = Held(attempt, origin or self._instance_id, self._clock())
 
     def let_go(self, node_id: str) -> dict[str, Held]:
         """Forget all that a node of ours held, as its connection is gone; returns it."""
@@ -197,12 +205,12 @@ class Assignment:
             return
         node = self._membership.local(node_id)
         if node is not None and node.link.send(envelope.body):
-            held = self._running[node_id]
-            held[job_id] = Held(attempt, envelope.sender, node.acknowledges)
+            now_ms, held = self._clock(), self._running[node_id]
+            held[job_id] = Held(attempt, envelope.sender, now_ms, node.acknowledges)
             # Reserved by another instance, maybe: here, too, the slot is no longer free.
             self._membership.views.holds_at_least(node_id, len(held))
             if node.acknowledges:
-                due_ms = self._clock() + self._ack_timeout_ms
+                due_ms = now_ms + self._ack_timeout_ms
                 self._unheard.append(Unheard(due_ms, node_id, job_id, attempt))
             return
         await self.on_undelivered(

@@ -7,7 +7,7 @@ whatever the news did not tell, after a gap, an outage or a loss of data.
 Not promised: that a flow still holds a job. The pull decides; one that is vain costs a round trip.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -43,12 +43,13 @@ class Refusal(NamedTuple):
 
 
 class Backlog:
-    """The flows that hold jobs, by queue."""
+    """The flows that hold jobs, by queue; `lengths` are how many, as all was read last."""
 
     def __init__(self, queues: QueueStore, placement: Placement, *, clock: Clock) -> None:
         self._queues = queues
         self._placement = placement
         self._clock = clock
+        self.lengths: Mapping[Flow, int] = {}
         self._by_queue: dict[str, dict[Flow, int]] = {}
         self._turns = count(1)
         self._turn = 0
@@ -85,6 +86,7 @@ class Backlog:
     async def _read(self) -> list[Lease]:
         standing = await self._queues.standing()
         self._turn = next(self._turns)
+        self.lengths = standing.waiting
         self._by_queue = {}
         for flow in standing.waiting:
             self._add(flow)

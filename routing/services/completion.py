@@ -21,6 +21,7 @@ from routing.services.assignment import Assignment
 from routing.services.deadletters import DeadLetters
 from routing.services.deadlines import Deadlines
 from routing.services.delivery import Delivery
+from routing.services.lately import Lately
 from routing.services.persist import persist
 from routing.services.ports import JobStore
 from routing.services.sessions import Sessions
@@ -44,6 +45,7 @@ class Completion:
         sessions: Sessions,
         deadlines: Deadlines,
         letters: DeadLetters,
+        lately: Lately,
         *,
         instance_id: str,
     ) -> None:
@@ -56,6 +58,7 @@ class Completion:
         self._sessions = sessions
         self._deadlines = deadlines
         self._letters = letters
+        self._lately = lately
         self._instance_id = instance_id
         self.finished = 0
         self.listeners: list[Callable[[str], None]] = []
@@ -68,7 +71,7 @@ class Completion:
         """End a job with its node's result, free the slot, and let the next job have it."""
         node_id = node.snapshot.node_id
         state, body = ending_of(message, fields)
-        held = self._assignment.holds(node_id, message.job_id, message.attempt_id)
+        held_ms = self._assignment.held_for_ms(node_id, message.job_id, message.attempt_id)
         self._assignment.forget(node_id, message.job_id)
         release = persist(
             lambda: self._slots.release(node_id, job_id=message.job_id, attempt=message.attempt_id),
@@ -76,10 +79,15 @@ class Completion:
         )
         # The pull goes first: the next job's frame is not to wait for what this one's end entails.
         _, _, finished = await asyncio.gather(
-            self._waiting.refill(node, freed=held),
+            self._waiting.refill(node, freed=held_ms is not None),
             release,
             self._finish(
-                message.job_id, attempt=message.attempt_id, node_id=node_id, state=state, body=body
+                message.job_id,
+                attempt=message.attempt_id,
+                node_id=node_id,
+                state=state,
+                body=body,
+                held_ms=held_ms,
             ),
         )
         if finished is not None:
@@ -207,7 +215,14 @@ class Completion:
         return True
 
     async def _finish(
-        self, job_id: str, *, attempt: int, node_id: str, state: JobState, body: bytes
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        node_id: str,
+        state: JobState,
+        body: bytes,
+        held_ms: int | None = None,
     ) -> Finished | None:
         outcome = await persist(
             lambda: self._jobs.finish(
@@ -221,6 +236,9 @@ class Completion:
                 await self._announce(outcome.instance_id, job_id, outcome.seq)
             return None
         self.finished += 1
+        self._lately.note(
+            job_id, state, attempt=outcome.attempt, node_id=outcome.node_id, held_ms=held_ms
+        )
         await self._announce(
             outcome.instance_id, job_id, outcome.seq, body=body, node_id=outcome.node_id
         )

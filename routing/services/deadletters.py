@@ -7,6 +7,7 @@ in between, a replay finds out.
 Not promised: that a letter stays until someone has read it. See `DeadLetterStore`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -36,6 +37,10 @@ from routing.services.ports import DeadLetterStore, JobStore
 log = structlog.get_logger(__name__)
 
 BATCH = 100
+
+LetterMark = list[tuple[str, int, Position | None]]
+"""Each instance's count of letters, and where its newest one is."""
+
 ENDED_WELL = frozenset({JobState.SUCCEEDED, JobState.CANCELLED})
 
 
@@ -147,6 +152,23 @@ class DeadLetters:
             async for _, letter in self._matching(instance_id, wanted, after):
                 ids.add(letter.id)
         return len(ids)
+
+    async def total(self) -> int:
+        """How many letters all instances have; one that two buried at once counts twice."""
+        counts = [self._store.count(name) for name in await self._store.instances()]
+        return sum(await asyncio.gather(*counts))
+
+    async def mark(self) -> LetterMark:
+        """What differs as soon as a letter came or went, at the cost of a few short commands."""
+        names = await self._store.instances()
+        counts = await asyncio.gather(*map(self._store.count, names))
+        newest = await asyncio.gather(
+            *(self._store.read(name, before="", count=1) for name in names)
+        )
+        return [
+            (name, count, found[0][0] if found else None)
+            for name, count, found in zip(names, counts, newest, strict=True)
+        ]
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         found = await self._store.get(letter_id)

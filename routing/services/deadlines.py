@@ -6,7 +6,7 @@ goes by when this one is gone. What comes due is only a reason to look at the st
 
 import heapq
 from collections.abc import Iterable
-from itertools import count
+from itertools import count, islice
 from typing import NamedTuple
 
 from registry.services.ports import Clock
@@ -27,11 +27,19 @@ class Watched(NamedTuple):
     watch: int
 
 
-class _Watch:
-    __slots__ = ("left", "number")
+class Minded(NamedTuple):
+    """A job that is watched, and for how long by now."""
 
-    def __init__(self, number: int) -> None:
+    job_id: str
+    for_ms: int
+
+
+class _Watch:
+    __slots__ = ("left", "number", "since_ms")
+
+    def __init__(self, number: int, since_ms: int) -> None:
         self.number = number
+        self.since_ms = since_ms
         self.left = 0
 
 
@@ -54,6 +62,14 @@ class Deadlines:
         """The jobs that are watched."""
         return self._watches.keys()
 
+    def longest(self, count: int) -> list[Minded]:
+        """The jobs that have been watched for the longest time."""
+        now_ms = self._clock()
+        return [
+            Minded(job_id, now_ms - watch.since_ms)
+            for job_id, watch in islice(self._watches.items(), count)
+        ]
+
     def add(
         self,
         job_id: str,
@@ -63,11 +79,12 @@ class Deadlines:
         queued: bool = False,
         last: bool = False,
     ) -> None:
+        now_ms = self._clock()
         watch = self._watches.get(job_id)
         if watch is None:
-            watch = self._watches[job_id] = _Watch(next(self._numbers))
+            watch = self._watches[job_id] = _Watch(next(self._numbers), now_ms)
         watch.left += 1
-        due_ms = self._clock() + within_ms
+        due_ms = now_ms + within_ms
         heapq.heappush(self._heap, Watched(due_ms, job_id, attempt, queued, last, watch.number))
 
     def forget(self, job_id: str) -> None:

@@ -26,6 +26,7 @@ from routing.domain.queueing import QueueFull, queue_of
 from routing.domain.shortlist import Shortlist
 from routing.services.assignment import Assignment
 from routing.services.deadlines import Deadlines
+from routing.services.dispatch_times import DispatchTimes
 from routing.services.placement import Placement
 from routing.services.ports import JobStore
 from routing.services.sessions import Session
@@ -112,6 +113,7 @@ class Intake:
         deadlines: Deadlines,
         *,
         limits: JobLimits,
+        times: DispatchTimes,
     ) -> None:
         self._jobs = jobs
         self._slots = slots
@@ -120,13 +122,22 @@ class Intake:
         self._placement = placement
         self._deadlines = deadlines
         self._limits = limits
+        self._times = times
         self._handing_over: set[asyncio.Task[None]] = set()
         self.accepted = 0
 
     async def submit(
-        self, session: Session, message: wire.Utterance, fields: wire.Fields
+        self,
+        session: Session,
+        message: wire.Utterance,
+        fields: wire.Fields,
+        *,
+        began_ns: int | None = None,
     ) -> Acknowledged | Refused:
-        """Take an utterance as a job, once. Sent again, it is a duplicate and changes nothing."""
+        """Take an utterance as a job, once. Sent again, it is a duplicate and changes nothing.
+
+        `began_ns` is when its frame came, by the clock of `DispatchTimes`.
+        """
         src, tgt = message.src_lang, message.tgt_lang
         labels = labels_of(session, message)
         plan = self._placement.plan(src, tgt, labels=labels, near=session.last_node)
@@ -135,7 +146,7 @@ class Intake:
         if plan is None:
             return await self._without_pool(job)
         if plan.nodes and not self._waiting.must_queue(job.brief):
-            return await self._submit_to(session, job, plan.nodes)
+            return await self._submit_to(session, job, plan.nodes, began_ns)
         is_new = message.utterance_index > session.top and job.job_id not in self._deadlines
         return await self._submit_waiting(job, is_new=is_new)
 
@@ -146,7 +157,7 @@ class Intake:
         return Refused(ErrorCode.NO_AVAILABLE_NODE, self._placement.refusal(job.brief))
 
     async def _submit_to(
-        self, session: Session, job: NewJob, nodes: Shortlist
+        self, session: Session, job: NewJob, nodes: Shortlist, began_ns: int | None
     ) -> Acknowledged | Refused:
         # The slot first: it counts as pending from here on, and others choose in the same turn.
         asked = self._slots.ask(nodes, job_id=job.job_id, attempt=1)
@@ -168,7 +179,7 @@ class Intake:
                 job.job_id, expected=1, attempt=1, node_id=taken.node_id, decision=why
             )
         session.last_node = taken.node_id
-        return await self._assigned(job, taken)
+        return await self._assigned(job, taken, began_ns)
 
     async def _submit_waiting(self, job: NewJob, *, is_new: bool) -> Acknowledged | Refused:
         refusal = self._waiting.refusal(job.brief)
@@ -194,16 +205,22 @@ class Intake:
             decision=why,
         )
 
-    async def _assigned(self, job: NewJob, taken: Taken) -> Acknowledged:
+    async def _assigned(self, job: NewJob, taken: Taken, began_ns: int | None) -> Acknowledged:
         self._watch(job, attempt=1, within_ms=self._limits.timeout_ms)
-        node_id, instance_id = taken.node_id, taken.held.instance_id
-        work = self._assignment.hand_over(job.job_id, 1, node_id, instance_id, job.payload)
-        if self._assignment.is_local(instance_id):
+        work = self._hand_over(job, taken, began_ns)
+        if self._assignment.is_local(taken.held.instance_id):
             await work
         else:
             # Nothing but the inbox write is left, and it is safe to repeat: acknowledge now.
             self._spawn(work)
         return Acknowledged(job.job_id, "accepted")
+
+    async def _hand_over(self, job: NewJob, taken: Taken, began_ns: int | None) -> None:
+        await self._assignment.hand_over(
+            job.job_id, 1, taken.node_id, taken.held.instance_id, job.payload
+        )
+        if began_ns is not None:
+            self._times.ended(began_ns)
 
     async def _queue(
         self, job: NewJob, written: Accepted, *, attempt: int

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from routing.domain.credentials import NodeGrant
+from routing.domain.figures import Figures
 from routing.domain.letters import Burial, DeadLetter, Position, ReplayNote
 from routing.domain.operators import AuditRecord
 from routing.domain.outcome import (
@@ -18,6 +19,7 @@ from routing.domain.outcome import (
     Exhausted,
     Fault,
     Finished,
+    Glance,
     JournalEntry,
     Reservation,
     Resumed,
@@ -112,6 +114,9 @@ class JobStore(Protocol):
         """
 
     async def get(self, job_id: str) -> StoredJob | None: ...
+
+    async def glance(self, job_id: str) -> Glance | None:
+        """Where a job stands, without what it carries."""
 
 
 class SessionStore(Protocol):
@@ -244,6 +249,12 @@ class QueueStore(Protocol):
     async def standing(self) -> Standing:
         """Which flows wait, and which leases have run out."""
 
+    async def oldest(self, flows: Sequence[Flow]) -> list[int | None]:
+        """How many ms ago each flow's first job was accepted, by the server's time.
+
+        None where nothing waits.
+        """
+
     async def news(self, since: str, *, within_ms: int) -> tuple[str, list[FlowNews]]:
         """Flows that began to wait or are empty, after a position; waits up to `within_ms`.
 
@@ -299,6 +310,9 @@ class DeadLetterStore(Protocol):
     ) -> list[tuple[Position, DeadLetter]]:
         """An instance's letters, newest first, those below the entry `before`; '' for all."""
 
+    async def count(self, instance_id: str) -> int:
+        """How many letters an instance has, at the cost of one short command."""
+
     async def get(self, letter_id: str) -> tuple[DeadLetter, bytes] | None:
         """A letter and its payload, wherever it lies."""
 
@@ -315,6 +329,13 @@ class DeadLetterStore(Protocol):
         """Keep with a replay's session whose replay it is, for as long as its job may take."""
 
     async def replay_note(self, session_id: str) -> ReplayNote | None: ...
+
+
+class FigureStore(Protocol):
+    """Each process's figures, for all to see."""
+
+    async def post(self, figures: Figures) -> list[Figures]:
+        """File one's own; returns those of all that posted lately, by id."""
 
 
 class AuditLog(Protocol):

@@ -80,6 +80,43 @@ def refused() -> DecisionState:
     return DecisionState(1, REFUSED, None, False, None, False, [], {})
 
 
+def because(decision: DecisionState) -> str:
+    """Why this node rather than the next one, as a sentence."""
+    if decision.outcome == REFUSED:
+        return "No node supports it."
+    if decision.node is None:
+        return "Every node that was looked at was full or passed over, so it had to wait."
+    if decision.waited and len(decision.candidates) == 1:
+        return "It had waited in the queue, and this node had a slot free."
+    chosen = next((each for each in decision.candidates if each.id == decision.node), None)
+    others = [each for each in decision.candidates if each.id != decision.node]
+    if chosen is None or not others:
+        return "No other candidate was found."
+    asked = [each for each in others if each.answers]
+    if asked:
+        told = ", ".join(f"{each.id} was {each.answers[-1]}" for each in asked)
+        return f"Of those that were asked before it, {told}."
+    return _against(chosen, others[0])
+
+
+def _against(chosen: CandidateState, other: CandidateState) -> str:
+    """What of the pressures, compared in their order, told the two apart."""
+    mine, its = chosen.pressure, other.pressure
+    if mine.avoided != its.avoided:
+        return f"{other.id} had failed this very task."
+    if mine.degraded != its.degraded:
+        return f"{other.id} was degraded."
+    if mine.failures != its.failures:
+        return f"It had fewer failures lately: {mine.failures}, {other.id} {its.failures}."
+    if mine.share != its.share:
+        return f"Less of it was reserved: {mine.share:.0%}, of {other.id} {its.share:.0%}."
+    if mine.near != its.near:
+        return "It had the session's last task."
+    if mine.load_step != its.load_step:
+        return f"Its machine was less busy than that of {other.id}."
+    return f"It and {other.id} were alike: the lot decided."
+
+
 def _candidate(each: Considered, decision: Decision) -> CandidateState:
     return CandidateState(
         id=each.id,

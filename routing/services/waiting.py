@@ -9,14 +9,14 @@ the lease has run out, any instance puts it back into its place.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from registry.domain.errors import StoreUnavailable
 from registry.services.membership import LocalNode, Membership
 from routing.domain.job import JobLimits
 from routing.domain.outcome import Brief, Reserved, StoredJob
-from routing.domain.queueing import Lease, QueueFull, flow_of, flow_of_job, member_of
+from routing.domain.queueing import Flow, Lease, QueueFull, flow_of, flow_of_job, member_of
 from routing.services.assignment import Assignment
 from routing.services.backlog import Backlog
 from routing.services.placement import Placement
@@ -114,6 +114,11 @@ class Waiting:
         if not full.oldest_ms:
             return RETRY_AFTER_MS
         return min(max(full.oldest_ms, SHORTEST_RETRY_MS), self._limits.queue_timeout_ms)
+
+    @property
+    def lengths(self) -> Mapping[Flow, int]:
+        """Waiting jobs of the whole cluster by flow, at most a second old; for people."""
+        return self._backlog.lengths
 
     # Out of the queue, to a node.
 

@@ -74,6 +74,9 @@ class RedisDeadLetterStore:
         )
         return [_read(entry, instance_id) for entry in entries(reply)]
 
+    async def count(self, instance_id: str) -> int:
+        return int(await self._connection.call("XLEN", self._keys.instance_dlq(instance_id)))
+
     async def get(self, letter_id: str) -> tuple[DeadLetter, bytes] | None:
         for instance_id, entry_id in (await self._holders(letter_id)).items():
             stream, _, payloads = self._parts(instance_id)

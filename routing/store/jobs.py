@@ -18,6 +18,7 @@ from routing.domain.outcome import (
     Exhausted,
     Fault,
     Finished,
+    Glance,
     SessionClosed,
     Stale,
     StoredJob,
@@ -193,6 +194,12 @@ class RedisJobStore:
     async def get(self, job_id: str) -> StoredJob | None:
         reply = await self._connection.run(SCRIPTS["read_job"], [self._job(job_id)], [])
         return _stored(job_id, reply) if reply.word == "found" else None
+
+    async def glance(self, job_id: str) -> Glance | None:
+        state, attempt, node_id = await self._connection.call(
+            "HMGET", self._job(job_id), "state", "attempt", "node"
+        )
+        return Glance(state.decode(), int(attempt), node_id.decode()) if state else None
 
     def _job(self, job_id: str) -> str:
         return self._keys.session_job(_session_of(job_id), job_id)

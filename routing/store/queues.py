@@ -113,6 +113,14 @@ class RedisQueueStore:
             [lease_of(token.decode()) for token in tokens],
         )
 
+    async def oldest(self, flows: Sequence[Flow]) -> list[int | None]:
+        if not flows:
+            return []
+        reply = await self._connection.run(
+            SCRIPTS["oldest_jobs"], [self._keys.queue_flow(flow.name) for flow in flows], []
+        )
+        return [int(age) if age else None for age in reply.values]
+
     async def news(self, since: str, *, within_ms: int) -> tuple[str, list[FlowNews]]:
         found = await wait_entries(
             self._connection, self._keys.queue_news, since, within_ms=within_ms

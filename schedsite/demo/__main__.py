@@ -188,7 +188,7 @@ class Demo:
     def _introduce(self) -> None:
         print(
             f"\nScheduler instances  {', '.join(f'http://127.0.0.1:{p}' for p in self._ports)}\n"
-            f"Admin and live page  http://127.0.0.1:{self._ports[0]}/admin/live/"
+            f"Operator pages       http://127.0.0.1:{self._ports[0]}/ops/"
             f"   (user {USER}, password {PASSWORD}: for this demo only)\n"
             f"Nodes                {len(NODES)} simulated ones, sessions {len(SESSIONS)}\n"
             f"Logs                 {self._folder / 'logs'}\n"

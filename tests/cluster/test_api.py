@@ -118,6 +118,8 @@ async def test_metrics_are_prometheus_text_and_count_the_work(instance: Instance
         after = figures(instance)
     assert after["sched_jobs_accepted_total"] == before["sched_jobs_accepted_total"] + 1
     assert after["sched_jobs_finished_total"] == before["sched_jobs_finished_total"] + 1
+    assert after["sched_dispatch_seconds_count"] == before["sched_dispatch_seconds_count"] + 1
+    assert 0 < after["sched_dispatch_seconds_sum"] - before["sched_dispatch_seconds_sum"] < 10
     assert after["sched_local_nodes"] == 1
     assert after["sched_sessions"] == 1
     assert after["sched_sockets"] == 2

@@ -20,6 +20,7 @@ from registry.store.memory import (
 from registry.store.nodes import RedisNodeStore
 from routing.services.ports import (
     DeadLetterStore,
+    FigureStore,
     InboxStore,
     JobStore,
     QueueStore,
@@ -28,6 +29,7 @@ from routing.services.ports import (
     SlotStore,
 )
 from routing.store.deadletters import RedisDeadLetterStore
+from routing.store.figures import RedisFigureStore
 from routing.store.inbox import RedisInboxStore
 from routing.store.jobs import RedisJobStore
 from routing.store.memory import (
@@ -39,6 +41,7 @@ from routing.store.memory import (
     MemoryShareStore,
     MemorySlotStore,
 )
+from routing.store.memory.figures import MemoryFigureStore
 from routing.store.queues import RedisQueueStore
 from routing.store.reservations import RedisSlotStore
 from routing.store.sessions import RedisSessionStore
@@ -79,6 +82,8 @@ class Backend(Protocol):
     def letters(
         self, instance_id: str = "one", *, limit: int = 100, keep_ms: int = LONG_MS
     ) -> DeadLetterStore: ...
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore: ...
 
     async def lose_everything(self) -> None:
         """Take all data from the server, as a restart without its disk does."""
@@ -144,6 +149,9 @@ class MemoryBackend:
             keep_ms=keep_ms,
             retention_ms=SHORT_MS,
         )
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore:
+        return MemoryFigureStore(self._server, life_ms=life_ms)
 
     async def lose_everything(self) -> None:
         self._server.lose_everything()
@@ -218,6 +226,9 @@ class RedisBackend:
             keep_ms=keep_ms,
             retention_ms=SHORT_MS,
         )
+
+    def figures(self, *, life_ms: int = LONG_MS) -> FigureStore:
+        return RedisFigureStore(self.connection, self.keys, life_ms=life_ms)
 
     async def lose_everything(self) -> None:
         await self.connection.call("FLUSHALL")

@@ -61,6 +61,15 @@ async def test_a_letter_is_kept_whole_with_its_payload_bytes(backend: Backend) -
     assert replace(kept, buried_at_ms=0) == replace(letter(), instance_id="one")
 
 
+async def test_each_instances_letters_are_counted(backend: Backend) -> None:
+    one, two = backend.letters("one"), backend.letters("two")
+    await bury(one, "s-1:0", "s-1:1")
+    await bury(two, "s-2:0")
+    assert [await two.count(name) for name in ("one", "two", "three")] == [2, 1, 0]
+    await two.drop(letter("s-1:1").id)
+    assert await two.count("one") == 1
+
+
 async def test_burying_one_job_twice_is_one_letter(backend: Backend) -> None:
     one = backend.letters("one")
     await bury(one, "s-1:0")

@@ -12,6 +12,7 @@ from routing.domain.outcome import (
     Exhausted,
     Fault,
     Finished,
+    Glance,
     SessionClosed,
     Stale,
     StoredJob,
@@ -514,3 +515,15 @@ class TestForgetting:
         await backend.lose_everything()
         assert await accept(jobs) == SessionClosed()
         assert await finish(jobs) == Stale("unknown")
+
+
+async def test_a_glance_says_where_a_job_stands(jobs: JobStore) -> None:
+    assert await jobs.glance(JOB) is None
+    await accept(jobs)
+    assert await jobs.glance(JOB) == Glance(JobState.ASSIGNED, 1, "n")
+    await jobs.start(JOB, attempt=1)
+    assert await jobs.glance(JOB) == Glance(JobState.RUNNING, 1, "n")
+    await finish(jobs)
+    assert await jobs.glance(JOB) == Glance(JobState.SUCCEEDED, 1, "n")
+    await accept(jobs, "s:2", attempt=0)
+    assert await jobs.glance("s:2") == Glance(JobState.QUEUED, 0, "")

@@ -371,6 +371,27 @@ class TestStanding:
         assert (standing.waiting, standing.overdue) == ({}, [])
 
 
+class TestAge:
+    async def test_a_flows_age_is_that_of_its_first_job(self, store: QueueStore) -> None:
+        assert await store.oldest([]) == []
+        for job_id, age_ms in (("s:1", 4_000), ("s:2", 9_000), ("s:3", 6_000)):
+            await put(store, job_id, age_ms=age_ms)
+        await put(store, "s:4", flow("fr-en"))
+        first, none, later = await store.oldest([flow(), flow("ja-en"), flow("fr-en")])
+        assert first is not None
+        assert later is not None
+        assert none is None
+        assert abs(first - later - 9_000) <= 1
+        await pull(store)
+        second, _ = await store.oldest([flow(), flow("fr-en")])
+        assert second is not None
+        assert 5_900 <= second - later <= 8_000
+
+    async def test_an_age_is_never_below_zero(self, store: QueueStore) -> None:
+        await put(store, "s:1", age_ms=-86_400_000_000)
+        assert await store.oldest([flow()]) == [0]
+
+
 class TestNews:
     async def test_the_first_and_the_last_job_of_a_flow_are_news(self, store: QueueStore) -> None:
         start = (await store.standing()).position

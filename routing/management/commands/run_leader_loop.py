@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from registry.signals import told_to_stop
+from routing.ops_wiring import build_ops
 from routing.wiring import build_candidate
 
 
@@ -24,7 +25,9 @@ class Command(BaseCommand):
 
 async def _run() -> None:
     candidate = build_candidate()
+    ops = build_ops(candidate)
     candidate.start()
+    ops.start()
     try:
         await told_to_stop()
     finally:

@@ -69,6 +69,9 @@ class MemoryDeadLetterStore:
         ]
         return found[:count]
 
+    async def count(self, instance_id: str) -> int:
+        return len(self._state.letters.get(instance_id, {}))
+
     async def get(self, letter_id: str) -> tuple[DeadLetter, bytes] | None:
         found = self._find(letter_id)
         return (found.letter, found.payload) if found is not None else None

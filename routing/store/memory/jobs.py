@@ -17,6 +17,7 @@ from routing.domain.outcome import (
     Exhausted,
     Fault,
     Finished,
+    Glance,
     SessionClosed,
     Stale,
     StoredJob,
@@ -204,6 +205,10 @@ class MemoryJobStore:
         if job is None:
             return None
         return replace(job, remaining_ms=max(job.deadline_ms - self._server.clock(), 0))
+
+    async def glance(self, job_id: str) -> Glance | None:
+        job = self._state.jobs.get(job_id)
+        return Glance(job.state, job.attempt, job.node_id) if job is not None else None
 
     def _unfinished(self, job_id: str, *, attempt: int | None) -> StoredJob | Stale:
         """The job if it has not ended and this attempt (None: any) is its current one."""

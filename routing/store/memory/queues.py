@@ -127,6 +127,11 @@ class MemoryQueueStore:
             [lease for lease, due_ms in self._state.pulled.items() if due_ms <= now_ms],
         )
 
+    async def oldest(self, flows: Sequence[Flow]) -> list[int | None]:
+        now_ms = self._server.clock()
+        firsts = [min(self._state.flows.get(flow, {}).values(), default=None) for flow in flows]
+        return [None if first is None else max(now_ms - first, 0) for first in firsts]
+
     async def news(self, since: str, *, within_ms: int) -> tuple[str, list[FlowNews]]:
         after = int(since.partition("-")[0])
         try:

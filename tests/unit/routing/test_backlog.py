@@ -88,6 +88,18 @@ async def test_news_says_what_begins_to_wait_and_what_is_empty(world: World) -> 
     assert not world.backlog
 
 
+async def test_how_much_waits_is_known_as_of_the_last_reading(world: World) -> None:
+    await world.put(flow())
+    await world.put(flow(), "s:2")
+    await world.put(flow("fr"), "s:3")
+    await world.backlog.follow()
+    assert world.backlog.lengths == {flow(): 2, flow("fr"): 1}
+    await world.pull(flow("fr"))
+    world.clock.advance(READ_MS)
+    await world.backlog.follow()
+    assert world.backlog.lengths == {flow(): 2}
+
+
 async def test_a_vain_pull_corrects_it(world: World) -> None:
     await world.put(flow())
     await world.backlog.follow()

@@ -120,3 +120,15 @@ def test_a_job_whose_last_deadline_came_out_is_no_longer_watched(
     assert len(deadlines.due()) == 2
     assert "s:1" not in deadlines
     assert len(deadlines) == 0
+
+
+def test_the_longest_watched_jobs_are_told_with_their_age(
+    deadlines: Deadlines, clock: StandingClock
+) -> None:
+    for number in range(3):
+        deadlines.add(f"s:{number}", attempt=1, within_ms=9_000)
+        clock.now_ms += 100
+    deadlines.add("s:0", attempt=2, within_ms=9_000)
+    deadlines.forget("s:1")
+    assert deadlines.longest(9) == [("s:0", 300), ("s:2", 100)]
+    assert deadlines.longest(1) == [("s:0", 300)]

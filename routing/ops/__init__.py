@@ -1,0 +1,1 @@
+"""The operator pages: what they show, who may look, what they may do."""
