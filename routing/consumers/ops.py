@@ -11,12 +11,17 @@ import msgspec
 from msgspec import Meta
 
 from routing.consumers.base import Receive, Send, SocketConsumer
+from routing.domain.credentials import Presented
 from routing.domain.errors import CloseCode, InvalidMessage
+from routing.domain.limits import Limits
 from routing.instance import Routing
 from routing.services.feed import LONGEST_TOPIC, TOPICS_OF_A_VIEWER, Feed
 
 WINDOW = 3
 """Frames on their way to one page; a page that is further behind gets the whole later."""
+
+FRAMES_A_SECOND = 20
+"""Of a page: it confirms a few a second, and says now and then what it watches."""
 
 LIFE_S = 900
 """After this long the page comes again, and its session is looked at again."""
@@ -62,8 +67,12 @@ class OpsConsumer(SocketConsumer):
         finally:
             comes_again.cancel()
 
-    def refusal(self) -> str | None:
-        return None
+    async def admit(self, shown: Presented) -> None:
+        # Whoever got here has a session: see `__call__`.
+        self.greeted = True
+
+    def frame_rate(self, limits: Limits) -> int:
+        return FRAMES_A_SECOND
 
     async def frame(self, data: str | bytes) -> None:
         try:
@@ -89,5 +98,6 @@ class OpsConsumer(SocketConsumer):
         if self._closing or self._unconfirmed >= WINDOW:
             return False
         self._unconfirmed += 1
+        self._outgoing_bytes += len(text)
         self._put({"type": "websocket.send", "text": text})
         return True

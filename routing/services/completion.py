@@ -5,7 +5,7 @@ follows (the slot, the session's instance, the node) may be lost and is made goo
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -77,21 +77,38 @@ class Completion:
             lambda: self._slots.release(node_id, job_id=message.job_id, attempt=message.attempt_id),
             what="release",
         )
-        # The pull goes first: the next job's frame is not to wait for what this one's end entails.
-        _, _, finished = await asyncio.gather(
-            self._waiting.refill(node, freed=held_ms is not None),
-            release,
-            self._finish(
-                message.job_id,
-                attempt=message.attempt_id,
-                node_id=node_id,
-                state=state,
-                body=body,
-                held_ms=held_ms,
-            ),
+        finish = partial(
+            self._finish,
+            message.job_id,
+            attempt=message.attempt_id,
+            node_id=node_id,
+            state=state,
+            body=body,
+            held_ms=held_ms,
         )
+        if self._waiting.anything_for(node_id):
+            finished = await self._finish_behind_next(
+                node, finish, release, held=held_ms is not None
+            )
+        else:
+            _, finished = await asyncio.gather(release, finish())
         if finished is not None:
             await self._membership.record_outcome(node, succeeded=message.success)
+
+    async def _finish_behind_next(
+        self,
+        node: LocalNode,
+        finish: Callable[[], Awaitable[Finished | None]],
+        release: Awaitable[None],
+        *,
+        held: bool,
+    ) -> Finished | None:
+        """A slot that others wait for is to stand idle no longer than it must: they go first."""
+        leases, _ = await asyncio.gather(
+            self._waiting.take(node.snapshot.node_id, freed=held), release
+        )
+        _, finished = await asyncio.gather(self._waiting.give(leases, node), finish())
+        return finished
 
     async def partial(self, node: LocalNode, message: wire.AsrPartial, fields: wire.Fields) -> None:
         """Pass a partial result on to where the job came from. It may get lost on the way."""

@@ -152,18 +152,24 @@ class Waiting:
         while await self._fill(node, at_most=MOST_AT_ONCE):
             pass
 
-    async def refill(self, node: LocalNode, *, freed: bool) -> None:
-        """Give a node of ours what waits, while a slot of it is being released in this very turn.
+    def anything_for(self, node_id: str) -> bool:
+        """Whether something waits that the node may take, room or not."""
+        return bool(self._backlog) and bool(self._backlog.fitting(node_id))
 
-        `freed` unless the slot was free already.
+    async def take(self, node_id: str, *, freed: bool) -> list[Lease]:
+        """Pull for a node of ours, while a slot of it is being released in this very turn.
+
+        `freed` unless the slot was free already. To be given to the node by `give`.
         """
-        node_id = node.snapshot.node_id
         self._speak_for(node_id, -int(freed))
         try:
-            leases = await self._pull_if_possible(node_id)
+            return await self._pull_if_possible(node_id)
         finally:
             self._speak_for(node_id, int(freed))
-        await self._give_all(leases, node_id)
+
+    async def give(self, leases: list[Lease], node: LocalNode) -> None:
+        """Give pulled jobs to a node of ours, and whatever else it has room for."""
+        await self._give_all(leases, node.snapshot.node_id)
         await self.fill(node)
 
     async def _count_full_nodes(self) -> None:
