@@ -168,7 +168,7 @@ def test_every_route_has_a_line() -> None:
     known = {re.sub(r"\{\w+\}", "x", path) for path in api.get_openapi_schema()["paths"]}
     assert known | set(PROBES) <= listed
     prefixes = {str(entry.pattern) for entry in get_resolver("schedsite.urls").url_patterns}
-    assert prefixes == {"", "admin/live/", "admin/deadletters/", "admin/", "api/v1/"}
+    assert prefixes == {"", "admin/live/", "admin/deadletters/", "admin/", "api/v1/", "ops/"}
 
 
 async def test_every_first_frame_is_as_its_line_says(world: World) -> None:
