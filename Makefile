@@ -7,7 +7,7 @@ SECONDS ?=
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help run test test-redis test-browser check-alerts lint check types contracts clean \
+.PHONY: help run test test-slow test-redis test-browser check-alerts lint check types contracts clean \
 	bench bench-peers bench-leader bench-push bench-sync bench-outage bench-evenness \
 	bench-queueing bench-recovery bench-viewers fuzz audit licences
 
@@ -17,7 +17,7 @@ help:  ## print the verbs
 run: .venv/run.stamp  ## run the whole system with simulated nodes and sessions (SECONDS=20: end by itself)
 	@exec $(BIN)/python -m schedsite.demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: .venv/dev.stamp  ## run the whole test suite
+test: .venv/dev.stamp  ## run the test suite, but for what has a verb of its own
 	@$(BIN)/python -m pytest
 
 test-browser: .venv/dev.stamp  ## test the operator pages in a browser (needs Debian's chromium; minutes)
@@ -26,6 +26,9 @@ test-browser: .venv/dev.stamp  ## test the operator pages in a browser (needs De
 check-alerts:  ## check the Prometheus rules and their tests (needs promtool, of Debian's prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is missing: apt-get install prometheus" >&2; exit 1; }
 	@promtool check rules docs/prometheus-rules.yml && promtool test rules docs/prometheus-rules-test.yml
+
+test-slow: .venv/dev.stamp  ## run the tests that take a quarter of a minute or more each
+	@$(BIN)/python -m pytest -m slow
 
 test-redis: .venv/dev.stamp  ## test over Sentinel, Cluster and TLS (some minutes; TLS needs Debian's redis-server)
 	@$(BIN)/python -m pytest tests/redis_forms

@@ -11,6 +11,7 @@ SLOTS = 8
 BURSTS = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sessions", [len(INSTANCES), TASKS])
 async def test_100_tasks_at_once_from_four_instances_are_spread_evenly(
     cluster: Cluster, sessions: int

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.support.agents import Node
 from tests.support.cluster import Cluster, Instance
 from tests.support.waiting import eventually
@@ -19,6 +21,7 @@ async def do(cluster: Cluster, code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 async def test_pinned_excluded_and_frozen_pools_are_published_by_the_leader(
     cluster: Cluster,
 ) -> None:

@@ -259,6 +259,7 @@ async def test_i1_a_half_open_nodes_work_is_tried_elsewhere(cluster: Cluster) ->
                 assert await half_open.closed() == 4408
 
 
+@pytest.mark.slow
 async def test_sigterm_under_load_loses_doubles_and_repeats_nothing(cluster: Cluster) -> None:
     a, b, c = await cluster.start_instances("a", "b", "c")
     nodes = [

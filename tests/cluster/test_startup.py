@@ -88,6 +88,7 @@ async def refusal(
     return f"{name} ended with {status} and said:\n{process.log}"
 
 
+@pytest.mark.slow
 async def test_a_bad_setting_is_refused_in_one_sentence_that_names_it(unserved: Cluster) -> None:
     at_once = asyncio.Semaphore(os.cpu_count() or 1)
 
