@@ -140,23 +140,20 @@ async def _lose_connections(
             await stays.finish(job)
             await session.terminal(index)
         for number in range(options.losses):
-            index = options.dispatches + number
             lost = Node(three.node_url, f"lost-{number}", "-".join(OTHER))
-            async with lost:
+            # A session's first job goes to a node of its own instance.
+            caller = Session(three.session_url, *OTHER)
+            async with lost, caller:
                 await _serving(instances, 2)
                 before = len(stays.jobs)
-                await session.say(index)
-                await eventually(lambda: len(lost.jobs) + len(stays.jobs) > before)  # noqa: B023
-                if not lost.jobs:
-                    await stays.finish(stays.jobs[-1])
-                    await session.terminal(index)
-                    continue
+                await caller.say(0)
+                await lost.expect("job_assign", nth=1)
                 began = time.perf_counter()
                 lost.break_off()
                 job = await stays.expect("job_assign", nth=before + 1)
                 moved.append((time.perf_counter() - began) * 1000)
                 await stays.finish(job)
-                await session.terminal(index)
+                await caller.terminal(0)
             await _serving(instances, 1)
     return {"dispatched_ms": dispatched, "moved_ms": moved}
 
