@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from pools.domain.generation import PoolRules
 from pools.domain.index import PoolIndex
@@ -22,7 +21,7 @@ from registry.domain.instance import InstanceReport
 from registry.services.election import Election
 from registry.services.recorder import NodeRecorder
 from registry.store.history import DjangoNodeHistory
-from registry.wiring import RedisGround, Registry, build_registry, wall_ms
+from registry.wiring import RedisGround, Registry, build_registry, from_settings, wall_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +87,14 @@ class Pools:
             self.registry.loops.spawn(self.election.step_down(pause_ms=pause_ms), name="step down")
 
 
+@from_settings
 def pool_rules() -> PoolRules:
-    try:
-        return PoolRules(
-            min_nodes_per_pool=settings.SCHED_MIN_NODES_PER_POOL,
-            max_pools=settings.SCHED_MAX_POOLS,
-            enable_mixed_pools=settings.SCHED_ENABLE_MIXED_POOLS,
-            require_semantic=settings.SCHED_REQUIRE_SEMANTIC,
-        )
-    except ValueError as error:
-        raise ImproperlyConfigured(str(error)) from None
+    return PoolRules(
+        min_nodes_per_pool=settings.SCHED_MIN_NODES_PER_POOL,
+        max_pools=settings.SCHED_MAX_POOLS,
+        enable_mixed_pools=settings.SCHED_ENABLE_MIXED_POOLS,
+        require_semantic=settings.SCHED_REQUIRE_SEMANTIC,
+    )
 
 
 def build_pools(registry: Registry) -> Pools:

@@ -1,12 +1,15 @@
 """Settings to services: membership, presence and leadership of one process."""
 
+import functools
 import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import structlog
 from django.conf import settings
@@ -122,6 +125,22 @@ SeenEpoch = Clock
 def embedded_server(folder: Path) -> EmbeddedServer:
     """The embedded server over the data in a folder; not started yet."""
     return EmbeddedServer(folder)
+
+
+T = TypeVar("T")
+
+
+def from_settings(build: Callable[[], T]) -> Callable[[], T]:
+    """Let `build`, which reads settings, refuse them by Django's own error, in the same words."""
+
+    @functools.wraps(build)
+    def built() -> T:
+        try:
+            return build()
+        except ValueError as error:
+            raise ImproperlyConfigured(str(error)) from None
+
+    return built
 
 
 def liveness() -> Liveness:

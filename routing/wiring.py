@@ -12,7 +12,7 @@ from pools.wiring import Pools, build_pools
 from registry.domain.ids import check_identifier
 from registry.store.acl import rights
 from registry.store.nodes import SCRIPTS as NODE_SCRIPTS
-from registry.wiring import RedisGround, Registry, build_registry, wall_ms
+from registry.wiring import RedisGround, Registry, build_registry, from_settings, wall_ms
 from routing.domain.credentials import session_keys
 from routing.domain.job import JobLimits
 from routing.domain.limits import Limits
@@ -384,12 +384,10 @@ async def build_revoking() -> AsyncIterator[Revoking | None]:
         yield Revoking(registry.instances, Delivery(stores.inbox, instance_id=me))
 
 
+@from_settings
 def session_tokens() -> SessionTokens:
     """Sessions' tokens, checked and made; raises ImproperlyConfigured where the keys are wrong."""
-    try:
-        return SessionTokens(session_keys(settings.SCHED_SESSION_KEYS))
-    except ValueError as error:
-        raise ImproperlyConfigured(str(error)) from None
+    return SessionTokens(session_keys(settings.SCHED_SESSION_KEYS))
 
 
 def redis_rights() -> list[str]:
@@ -403,19 +401,17 @@ def redis_rights() -> list[str]:
     )
 
 
+@from_settings
 def socket_limits() -> Limits:
-    try:
-        return Limits(
-            session_frame_rate=settings.SCHED_SESSION_FRAME_RATE,
-            node_frame_rate=settings.SCHED_NODE_FRAME_RATE,
-            sockets_per_address=settings.SCHED_SOCKETS_PER_ADDRESS,
-            sockets_per_process=settings.SCHED_SOCKETS_PER_PROCESS,
-            greeting_ms=settings.SCHED_GREETING_MS,
-            session_idle_ms=settings.SCHED_SESSION_IDLE_MS,
-            tenant_in_flight=settings.SCHED_TENANT_IN_FLIGHT,
-        )
-    except ValueError as error:
-        raise ImproperlyConfigured(str(error)) from None
+    return Limits(
+        session_frame_rate=settings.SCHED_SESSION_FRAME_RATE,
+        node_frame_rate=settings.SCHED_NODE_FRAME_RATE,
+        sockets_per_address=settings.SCHED_SOCKETS_PER_ADDRESS,
+        sockets_per_process=settings.SCHED_SOCKETS_PER_PROCESS,
+        greeting_ms=settings.SCHED_GREETING_MS,
+        session_idle_ms=settings.SCHED_SESSION_IDLE_MS,
+        tenant_in_flight=settings.SCHED_TENANT_IN_FLIGHT,
+    )
 
 
 def shut_doors() -> list[str]:
@@ -424,29 +420,25 @@ def shut_doors() -> list[str]:
     return ["SCHED_SESSION_KEYS"] if keyless else []
 
 
+@from_settings
 def job_limits() -> JobLimits:
-    try:
-        return JobLimits(
-            timeout_ms=settings.SCHED_JOB_TIMEOUT_MS,
-            max_attempts=settings.SCHED_JOB_MAX_ATTEMPTS,
-            queue_limit=settings.SCHED_QUEUE_LIMIT,
-            queue_timeout_ms=settings.SCHED_QUEUE_TIMEOUT_MS,
-            default_capacity=settings.SCHED_MAX_JOBS_PER_NODE,
-        )
-    except ValueError as error:
-        raise ImproperlyConfigured(str(error)) from None
+    return JobLimits(
+        timeout_ms=settings.SCHED_JOB_TIMEOUT_MS,
+        max_attempts=settings.SCHED_JOB_MAX_ATTEMPTS,
+        queue_limit=settings.SCHED_QUEUE_LIMIT,
+        queue_timeout_ms=settings.SCHED_QUEUE_TIMEOUT_MS,
+        default_capacity=settings.SCHED_MAX_JOBS_PER_NODE,
+    )
 
 
+@from_settings
 def node_patience() -> Patience:
-    try:
-        return Patience(
-            job_timeout_ms=settings.SCHED_JOB_TIMEOUT_MS,
-            ack_timeout_ms=settings.SCHED_ACK_TIMEOUT_MS,
-            node_grace_ms=settings.SCHED_NODE_GRACE_MS,
-            drain_timeout_ms=settings.SCHED_DRAIN_TIMEOUT_MS,
-        )
-    except ValueError as error:
-        raise ImproperlyConfigured(str(error)) from None
+    return Patience(
+        job_timeout_ms=settings.SCHED_JOB_TIMEOUT_MS,
+        ack_timeout_ms=settings.SCHED_ACK_TIMEOUT_MS,
+        node_grace_ms=settings.SCHED_NODE_GRACE_MS,
+        drain_timeout_ms=settings.SCHED_DRAIN_TIMEOUT_MS,
+    )
 
 
 def open_doors() -> list[str]:
@@ -455,18 +447,14 @@ def open_doors() -> list[str]:
     return [door for door in doors if getattr(settings, door) == "open"]
 
 
+@from_settings
 def tenant_weights() -> dict[str, int]:
-    try:
-        return parse_weights(settings.SCHED_TENANT_WEIGHTS)
-    except ValueError as error:
-        raise ImproperlyConfigured(str(error)) from None
+    return parse_weights(settings.SCHED_TENANT_WEIGHTS)
 
 
+@from_settings
 def selection_rules() -> SelectionRules:
-    try:
-        return SelectionRules(resource_threshold=settings.SCHED_RESOURCE_THRESHOLD)
-    except ValueError as error:
-        raise ImproperlyConfigured(str(error)) from None
+    return SelectionRules(resource_threshold=settings.SCHED_RESOURCE_THRESHOLD)
 
 
 def _stores(registry: Registry, limits: JobLimits, *, instance_id: str) -> Stores:

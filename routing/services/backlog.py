@@ -97,14 +97,20 @@ class Backlog:
 
     def fitting(self, node_id: str) -> list[Flow]:
         """The flows that a node may pull from, at once [] where nothing waits at all."""
-        found: list[Flow] = []
-        for flows in self._by_queue.values():
-            first = next(iter(flows))
-            if self._placement.takes_flow(node_id, first):
-                found += [flow for flow in flows if self._may_take(node_id, flow)]
+        found = [flow for flow in self._servable(node_id) if self._may_take(node_id, flow)]
         if len(found) > MOST_FLOWS:
             found.sort(key=lambda flow: -flow.priority)
         return found[:MOST_FLOWS]
+
+    def fits(self, node_id: str) -> bool:
+        """Whether there is any flow that the node may pull from."""
+        return any(self._may_take(node_id, flow) for flow in self._servable(node_id))
+
+    def _servable(self, node_id: str) -> Iterator[Flow]:
+        """Flows of queues that the node serves: those of one queue are alike in that."""
+        for flows in self._by_queue.values():
+            if self._placement.takes_flow(node_id, next(iter(flows))):
+                yield from flows
 
     def goes_before(self, queue: str, *, priority: int) -> bool:
         """Whether a job waits in this queue that a new one of this priority must not overtake."""

@@ -279,7 +279,7 @@ class Island:
         stored = await self._jobs_store.get(job.job_id)
         if stored is not None:
             await self._waiting_jobs.put_back(stored)
-            await self._waiting_jobs.look_again(job.job_id)
+            await self._waiting_jobs.offer()
 
     def _place(self, job: _Job) -> bool:
         """Give the next attempt to a local node with room, else let the job wait."""

@@ -234,7 +234,7 @@ class Losses:
         log.info("job looked after", job_id=job.job_id, attempt=job.attempt, node_id=job.node_id)
         if job.state == JobState.QUEUED:
             await self._waiting.put_back(job)
-            await self._waiting.look_again(job.job_id)
+            await self._waiting.offer()
             return
         held = await self._slots.reserve(job.node_id, job_id=job.job_id, attempt=job.attempt)
         if isinstance(held, Reserved) and await self._assignment.confirm(job, held.instance_id):

@@ -144,7 +144,7 @@ class Retries:
         nodes = plan.nodes.without(refused) if plan is not None else None
         if not nodes or not await self._assignment.place(job, nodes):
             await self._waiting.put_back(job)
-            await self._waiting.look_again(job.job_id)
+            await self._waiting.offer()
 
     async def turn(self) -> None:
         """Act on the deadlines that passed. Raises StoreUnavailable; nothing is forgotten then."""

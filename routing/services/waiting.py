@@ -133,10 +133,6 @@ class Waiting:
         if heard.began:
             await self.offer()
 
-    async def look_again(self, job_id: str) -> None:
-        """Offer what waits, this job with it: a slot may have become free meanwhile."""
-        await self.offer()
-
     async def offer(self) -> None:
         """Give what waits to our nodes with room, one each in turn, those with most room first."""
         vain: set[str] = set()
@@ -154,7 +150,7 @@ class Waiting:
 
     def anything_for(self, node_id: str) -> bool:
         """Whether something waits that the node may take, room or not."""
-        return bool(self._backlog) and bool(self._backlog.fitting(node_id))
+        return self._backlog.fits(node_id)
 
     async def take(self, node_id: str, *, freed: bool) -> list[Lease]:
         """Pull for a node of ours, while a slot of it is being released in this very turn.

@@ -10,8 +10,17 @@ from typing import Any
 import pytest
 
 from tests.support.agents import Frame, Node, Session, translating
-from tests.support.cluster import Cluster, Instance, all_ready, named
-from tests.support.operators import ROOT_USER, add_token, ask, audit, look, pools, set_up
+from tests.support.cluster import Cluster, Instance, named
+from tests.support.operators import (
+    ROOT_USER,
+    add_token,
+    ask,
+    audit,
+    look,
+    operated_cluster,
+    pools,
+    set_up,
+)
 from tests.support.waiting import eventually
 
 AUDIO = base64.b64encode(bytes(range(256)) * 40).decode()
@@ -30,20 +39,8 @@ OWN = ("job_id", "attempt_id", "session_id", "utterance_index")
 @pytest.fixture(scope="module")
 def lettered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two instances for debugging, one that is not, and a database with a staff user "root"."""
-    cluster = Cluster(tmp_path_factory.mktemp("letters"), **ROOT_USER, **RULES)
-    cluster.start_server()
-    try:
-        set_up(cluster)
-        instances = [
-            cluster.start_instance("a"),
-            cluster.start_instance("b"),
-            cluster.start_instance("guarded", DEBUG="false"),
-        ]
-        asyncio.run(all_ready(instances))
+    with operated_cluster(tmp_path_factory.mktemp("letters"), **RULES) as cluster:
         yield cluster
-    finally:
-        cluster.end()
-    cluster.check_logs()
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.agents import Node, Session, translating
-from tests.support.cluster import Cluster, Instance, all_ready, named
+from tests.support.cluster import Cluster, Instance, named
 from tests.support.operators import (
     PASSWORD,
-    ROOT_USER,
     add_token,
     ask,
     audit,
     database,
     look,
     new_token,
+    operated_cluster,
     pools,
     set_up,
 )
@@ -39,27 +39,14 @@ ACTIONS = [
 @pytest.fixture(scope="module")
 def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two instances for debugging, one that is not, and a database with a staff user "root"."""
-    cluster = Cluster(
+    with operated_cluster(
         tmp_path_factory.mktemp("actions"),
-        **ROOT_USER,
         # Nothing expires here, and calls of the API hold the nodes of a test up.
         SCHED_PRESENCE_TTL_MS="20000",
         SCHED_OWNER_TTL_MS="20000",
         SCHED_QUEUE_TIMEOUT_MS="60000",
-    )
-    cluster.start_server()
-    try:
-        set_up(cluster)
-        instances = [
-            cluster.start_instance("a"),
-            cluster.start_instance("b"),
-            cluster.start_instance("guarded", DEBUG="false"),
-        ]
-        asyncio.run(all_ready(instances))
+    ) as cluster:
         yield cluster
-    finally:
-        cluster.end()
-    cluster.check_logs()
 
 
 @pytest.fixture

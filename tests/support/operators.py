@@ -1,5 +1,6 @@
 """What tests of operators' actions share: tokens, calls of the API, and the audit log."""
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -7,9 +8,11 @@ import re
 import sqlite3
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tests.support.cluster import Cluster, Instance
+from tests.support.cluster import Cluster, Instance, all_ready
 
 PASSWORD = "correct horse battery staple"
 ROOT_USER = {
@@ -23,6 +26,25 @@ def set_up(cluster: Cluster) -> None:
     for command in (("migrate", "-v", "0"), ("createsuperuser", "--noinput")):
         done = cluster.run(*command)
         assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def operated_cluster(folder: Path, **settings: str) -> Iterator[Cluster]:
+    """Instances "a" and "b", "guarded" without debugging, and a staff user "root"."""
+    cluster = Cluster(folder, **ROOT_USER, **settings)
+    cluster.start_server()
+    try:
+        set_up(cluster)
+        instances = [
+            cluster.start_instance("a"),
+            cluster.start_instance("b"),
+            cluster.start_instance("guarded", DEBUG="false"),
+        ]
+        asyncio.run(all_ready(instances))
+        yield cluster
+    finally:
+        cluster.end()
+    cluster.check_logs()
 
 
 def new_token(cluster: Cluster, name: str) -> str:
